@@ -1,0 +1,3 @@
+//! The BOSH session (XEP-0124, XEP-0206) as a state machine without I/O.
+
+pub mod failure;

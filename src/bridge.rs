@@ -1,0 +1,1 @@
+//! One client stream and one BOSH session, joined; no I/O.

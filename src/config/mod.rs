@@ -1,0 +1,190 @@
+//! The validated, typed configuration: all that the rest of the program sees.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use url::Url;
+
+/// Everything `xbosh run` needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Addresses to listen on. Loopback only unless [`Config::allow_remote_clients`].
+    pub listen: Vec<SocketAddr>,
+    /// Permits listening on other than loopback addresses.
+    pub allow_remote_clients: bool,
+    /// Used when a client's stream header has no `to`. A lower-case A-label domain.
+    pub default_domain: Option<String>,
+    /// Domains clients may ask for; `None` is any. Lower-case A-labels.
+    pub allowed_domains: Option<Vec<String>>,
+    /// The upstream proxy.
+    pub proxy: Proxy,
+    /// TLS towards the connection manager.
+    pub tls: Tls,
+    /// What is asked of the connection manager.
+    pub bosh: Bosh,
+    /// What is taken out of stream features.
+    pub features: Features,
+    /// Bounds on everything the outside can make large.
+    pub limits: Limits,
+    /// Logging.
+    pub log: Log,
+    /// Per-domain settings, by lower-case A-label domain.
+    pub domains: BTreeMap<String, Domain>,
+}
+
+/// The settings of one XMPP domain, with everything inherited already filled in.
+#[derive(Clone, Debug)]
+pub struct Domain {
+    /// The connection manager's URL; `None`: to be discovered.
+    pub url: Option<Url>,
+    /// `route` attribute for a proxying connection manager, as `xmpp:host:port` (XEP-0124 section 7.1).
+    pub route: Option<String>,
+    /// TLS settings for this domain.
+    pub tls: Tls,
+    /// BOSH settings for this domain.
+    pub bosh: Bosh,
+    /// The way out for this domain.
+    pub proxy: Proxy,
+}
+
+/// How to reach anything outside.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    /// Where the proxy's address comes from.
+    pub source: ProxySource,
+    /// Credentials from the configuration keys; they beat userinfo in the URL.
+    pub credentials: Option<Credentials>,
+    /// Hosts, suffixes and CIDR blocks reached directly, besides those of `NO_PROXY` with `env`.
+    pub no_proxy: Vec<String>,
+    /// Extra PEM roots for an `https://` proxy.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// `proxy.url`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProxySource {
+    /// `"env"`: the values taken from the environment when the configuration was loaded.
+    Env(ProxyEnv),
+    /// `"none"`: always direct.
+    None,
+    /// A proxy named in the configuration; userinfo has been moved to the credentials.
+    Url(Url),
+}
+
+/// The proxy variables of the environment, read once at load time. Values may hold userinfo.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct ProxyEnv {
+    /// `HTTPS_PROXY` or `https_proxy`.
+    pub https: Option<String>,
+    /// `HTTP_PROXY` or `http_proxy`.
+    pub http: Option<String>,
+    /// `ALL_PROXY` or `all_proxy`.
+    pub all: Option<String>,
+    /// `NO_PROXY` or `no_proxy`.
+    pub no_proxy: Option<String>,
+}
+
+impl std::fmt::Debug for ProxyEnv {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The URLs may carry passwords.
+        f.debug_struct("ProxyEnv")
+            .field("https", &self.https.is_some())
+            .field("http", &self.http.is_some())
+            .field("all", &self.all.is_some())
+            .field("no_proxy", &self.no_proxy)
+            .finish()
+    }
+}
+
+/// A user name and its password.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// The user name.
+    pub username: String,
+    /// The password; never printed.
+    pub password: SecretString,
+}
+
+/// `[tls]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Extra PEM roots beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// PEM certificate chain shown to the connection manager.
+    pub client_cert: Option<PathBuf>,
+    /// PEM key of `client_cert`.
+    pub client_key: Option<PathBuf>,
+}
+
+/// `[bosh]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bosh {
+    /// Longest time the connection manager may hold a request. Whole seconds.
+    pub wait: Duration,
+    /// Requests the connection manager may hold.
+    pub hold: u8,
+    /// Protocol version asked for: two integers joined by a dot.
+    pub ver: String,
+    /// Largest `<body/>` that several stanzas are gathered into, in bytes.
+    pub max_body_bytes: usize,
+    /// `xml:lang` of the session when the client gave none.
+    pub lang: String,
+}
+
+/// `[features]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// Whether channel-binding mechanisms and their lists pass to the client unfiltered.
+    pub channel_binding: ChannelBinding,
+}
+
+/// `features.channel_binding`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelBinding {
+    /// Take -PLUS mechanisms and channel-binding lists out: binding data differs on each side of xbosh.
+    Filter,
+    /// Leave them.
+    Pass,
+}
+
+/// `[limits]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Client streams at once.
+    pub max_streams: usize,
+    /// Largest first-level element in bytes, either way. At least 10 000 (RFC 6120 section 13.12).
+    pub max_stanza_bytes: usize,
+    /// Deepest nesting inside an element.
+    pub max_depth: usize,
+    /// Most attributes on one tag.
+    pub max_attributes: usize,
+    /// Largest HTTP reply, after decompression, in bytes.
+    pub max_response_bytes: usize,
+    /// Payload held per stream and direction, in bytes.
+    pub buffer_bytes: usize,
+    /// Time for a client to send its stream header.
+    pub header_timeout: Duration,
+    /// Time from the client's header to stream features.
+    pub setup_timeout: Duration,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// error, warn, info, debug, trace, or a filter in `tracing`'s syntax.
+    pub level: String,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+/// `log.format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Human on a terminal, journal-friendly otherwise.
+    Auto,
+    /// One JSON object a line.
+    Json,
+}

@@ -1,0 +1,1 @@
+//! Ways out: direct, HTTP proxy, SOCKS5, with TLS.

@@ -1,0 +1,1 @@
+//! The async shell: accept, run, drain.

@@ -1,0 +1,1 @@
+//! One HTTP exchange: POST one body, get one body.

@@ -1,0 +1,1 @@
+//! The XMPP stream as the client sees it.
