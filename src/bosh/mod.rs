@@ -25,6 +25,9 @@ mod receive;
 mod schedule;
 mod window;
 
+#[cfg(test)]
+mod tests;
+
 pub use close::{Cause, CloseReason};
 pub use failure::{Failure, FailureKind, HttpReply};
 pub use params::{Granted, Manager, Requested, Rid, Sid};
