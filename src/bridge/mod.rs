@@ -10,6 +10,8 @@
 
 mod down;
 mod explain;
+#[cfg(test)]
+mod tests;
 mod up;
 
 use std::collections::VecDeque;
