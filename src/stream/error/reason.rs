@@ -363,3 +363,6 @@ impl From<BindingCondition> for FaultReason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
