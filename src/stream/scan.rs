@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use quick_xml::XmlVersion;
 use quick_xml::events::{BytesStart, Event};
-use quick_xml::name::{Namespace, PrefixDeclaration, ResolveResult};
+use quick_xml::name::{Namespace, NamespaceError, PrefixDeclaration, ResolveResult};
 use quick_xml::reader::NsReader;
+use quick_xml::{Error, XmlVersion};
 
 use super::ns;
 
@@ -119,11 +119,13 @@ impl<'i> Scanner<'i> {
     /// The next piece; `None` behind the element's end.
     pub(super) fn next(&mut self) -> Result<Option<Token<'i>>, ScanError> {
         let before = self.position();
-        let event = self.reader.read_event().map_err(|error| match error {
-            quick_xml::Error::Namespace(quick_xml::name::NamespaceError::TooManyBindings(_)) => {
+        let event = self.reader.read_event().map_err(|error| {
+            // Anything but the reader's own limit is the text's fault.
+            if matches!(error, Error::Namespace(NamespaceError::TooManyBindings(_))) {
                 ScanError::TooLarge
+            } else {
+                ScanError::Malformed
             }
-            _ => ScanError::Malformed,
         })?;
         let span = before..self.position();
         if !matches!(event, Event::Eof | Event::Start(_)) && self.depth == 0 {

@@ -104,7 +104,7 @@ reasons! {
         "The client sent an element that has no place here.";
     /// An element over the size, depth or attribute limit.
     ElementTooLarge = "E-13" PolicyViolation stanza_too_big
-        "The client sent an element that is too large. Send something smaller, or raise limits.max_stanza_bytes.";
+        "The client sent an element that is too large or too deep. Send something smaller, or raise limits.max_stanza_bytes.";
     /// Too many client connections.
     TooManyStreams = "E-14" ResourceConstraint -
         "xbosh serves as many connections as it may. Close one, or raise limits.max_streams.";
@@ -211,7 +211,7 @@ reasons! {
         "The XMPP server behind BOSH did not say in time how to log in. Try again later.";
     /// The filter left no mechanism.
     NoUsableMechanism = "E-66" PolicyViolation "no-usable-mechanism"
-        "The server offers only logins bound to its own TLS connection, which cannot work through BOSH.";
+        "The server offers only logins bound to its own TLS connection, which BOSH rules out. Ask its operator for SCRAM without PLUS.";
     /// A reply over the size limit.
     ReplyTooLarge = "E-67" RemoteConnectionFailed "cm-protocol-error"
         "The BOSH server sent more than xbosh accepts. Raise limits.max_response_bytes if that is expected.";
@@ -363,3 +363,6 @@ impl From<BindingCondition> for FaultReason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
