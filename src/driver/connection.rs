@@ -15,7 +15,10 @@ use super::clock;
 use super::endpoint::{Endpoints, Resolved, redirect_target};
 use crate::bosh::{Failure, HttpReply, Request, RequestKey};
 use crate::bridge::{self, Bridge};
+use crate::config::ChannelBinding;
 use crate::http::{ExchangeRequest, SessionClient};
+use crate::stream::error::FaultReason;
+use crate::{stream, xml};
 
 /// How long a client may take to close its side once we have closed ours (S-18).
 const LINGER: Duration = Duration::from_secs(5);
@@ -59,18 +62,21 @@ pub(super) async fn serve(client: TcpStream, peer: SocketAddr, shared: Arc<Share
 fn bridge_options(config: &crate::config::Config) -> bridge::Options {
     let limits = &config.limits;
     bridge::Options {
-        rules: crate::stream::header::HeaderRules {
+        rules: stream::header::HeaderRules {
             default_domain: config.default_domain.clone(),
-            allowed_domains: config.allowed_domains.clone(),
+            allowed_domains: config.allowed_domains.clone().unwrap_or_default(),
         },
-        limits: crate::xml::Limits {
+        limits: xml::Limits {
             max_element_bytes: limits.max_stanza_bytes,
             max_header_bytes: 16 * 1024,
             max_depth: limits.max_depth,
             max_attributes: limits.max_attributes,
         },
-        filter: crate::stream::features::Filter {
-            channel_binding: config.features.channel_binding,
+        filter: stream::features::Filter {
+            channel_binding: match config.features.channel_binding {
+                ChannelBinding::Filter => stream::features::ChannelBinding::Filter,
+                ChannelBinding::Pass => stream::features::ChannelBinding::Pass,
+            },
             remove_sm: true,
             max_stanza_bytes: limits.max_stanza_bytes,
         },
@@ -181,9 +187,12 @@ impl Connection {
             bridge::Event::Filtered(removed) => {
                 tracing::debug!(client = %self.peer, domain = self.bridge.domain(), ?removed, "took out stream features");
             }
-            bridge::Event::Fault { reason, text } => {
+            bridge::Event::Fault(fault) => {
                 let domain = self.bridge.domain();
-                tracing::warn!(client = %self.peer, domain, row = reason.row(), "stream ended: {text}");
+                match fault.reason {
+                    FaultReason::Shutdown => tracing::debug!(client = %self.peer, domain, "stream ended: {fault}"),
+                    _ => tracing::warn!(client = %self.peer, domain, "stream ended: {fault}"),
+                }
             }
         }
     }

@@ -66,7 +66,7 @@ impl Rig {
                 max_attributes: 16,
             },
             filter: Filter {
-                channel_binding: config::ChannelBinding::Filter,
+                channel_binding: crate::stream::features::ChannelBinding::Filter,
                 remove_sm: true,
                 max_stanza_bytes: 20_000,
             },
