@@ -10,7 +10,7 @@ use super::failure::HttpReply;
 use super::params::{Granted, Manager, Rid, Version};
 use super::session::{Event, Phase, Session};
 use super::verdict::{Verdict, judge};
-use super::window::State;
+use super::window::{RequestKey, State};
 
 /// How long replies to other requests are waited for once the manager has said terminate (C-07).
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
@@ -91,6 +91,9 @@ impl Session {
     /// The session is ending: what is parked goes out although something older never came.
     pub(super) fn process_all(&mut self) {
         while let Some(entry) = self.window.pop_front() {
+            if entry.is_in_flight() {
+                self.aborts.push_back(RequestKey { rid: entry.rid, attempt: entry.attempts });
+            }
             if let Some((rid, response)) = entry.into_answered() {
                 self.deliver(rid, *response);
             }

@@ -305,17 +305,9 @@ impl Session {
         if self.phase == Phase::Closed {
             return;
         }
-        while let Some(key) = self.window.iter().find_map(|entry| match entry.state {
-            State::InFlight { due, .. } if due <= now => {
-                Some(RequestKey { rid: entry.rid, attempt: entry.attempts })
-            }
-            State::InFlight { .. } | State::Waiting { .. } | State::Answered { .. } => None,
-        }) {
+        while let Some((index, key)) = self.overdue(now) {
             self.aborts.push_back(key);
-            match self.window.attempt(key) {
-                Some(index) => self.attempt_failed(index, Cause::NoReply, None, None, now),
-                None => break,
-            }
+            self.attempt_failed(index, Cause::NoReply, None, None, now);
         }
         self.check_budget(now);
         self.advance(now);
@@ -356,6 +348,16 @@ impl Session {
         });
         let send = self.next_send().map(|(at, _)| at);
         due.chain(send).chain(self.budget_end()).chain(self.end_of_patience()).min()
+    }
+
+    /// The oldest attempt whose reply is overdue.
+    fn overdue(&self, now: Instant) -> Option<(usize, RequestKey)> {
+        self.window.iter().enumerate().find_map(|(index, entry)| match entry.state {
+            State::InFlight { due, .. } if due <= now => {
+                Some((index, RequestKey { rid: entry.rid, attempt: entry.attempts }))
+            }
+            State::InFlight { .. } | State::Waiting { .. } | State::Answered { .. } => None,
+        })
     }
 
     /// A new creation request; each attempt has a rid of its own (B-55).

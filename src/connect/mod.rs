@@ -1,1 +1,8 @@
-//! Ways out: direct, HTTP proxy, SOCKS5, with TLS.
+//! stub
+#![allow(missing_docs, unused)]
+#[derive(Clone, Debug)]
+pub struct Connector;
+#[derive(Debug, thiserror::Error)]
+#[error("x")]
+pub struct ConnectError;
+impl Connector { pub fn new(p: &crate::config::Proxy, t: &crate::config::Tls) -> Result<Self, ConnectError> { Ok(Self) } }

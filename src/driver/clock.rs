@@ -8,10 +8,3 @@ pub fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// Sleeps until then; for ever without a time.
-pub(crate) async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
-}

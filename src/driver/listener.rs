@@ -13,6 +13,9 @@ use super::connection::{Shared, serve};
 use super::endpoint::Endpoints;
 use crate::config::Config;
 use crate::connect::ConnectError;
+use crate::stream::STREAM_CLOSE;
+use crate::stream::error::{FaultReason, fault};
+use crate::stream::header::{ServerHeader, Version};
 
 /// Pause after a failed accept, so that running out of files never spins.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -148,7 +151,16 @@ async fn accept(
 fn refuse(client: &TcpStream, peer: SocketAddr) {
     tracing::warn!(client = %peer, "refused: limits.max_streams is reached");
     // Best effort: the client is told, or it sees the connection closed.
-    let _ = client.try_write(&crate::stream::refusal());
+    let _ = client.try_write(&refusal());
+}
+
+/// A whole stream that says no (S-12).
+fn refusal() -> Vec<u8> {
+    let mut out = Vec::with_capacity(512);
+    ServerHeader { from: "", id: "0", to: None, lang: "en", version: Some(Version::V1_0) }.write(&mut out);
+    fault(FaultReason::TooManyStreams, None).write(&mut out);
+    out.extend_from_slice(STREAM_CLOSE);
+    out
 }
 
 /// Runs until SIGTERM or SIGINT: prints the ready lines, tells systemd, stops in order.
