@@ -7,8 +7,15 @@ use std::path::Path;
 /// One row: id, section, requirement, where, proof.
 fn rows(text: &str) -> Vec<Vec<String>> {
     text.lines()
-        .filter(|line| line.starts_with("| ") && !line.starts_with("| id ") && !line.starts_with("|---"))
-        .map(|line| line.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect())
+        .filter(|line| {
+            line.starts_with("| ") && !line.starts_with("| id ") && !line.starts_with("|---")
+        })
+        .map(|line| {
+            line.trim_matches('|')
+                .split(" | ")
+                .map(|cell| cell.trim().to_owned())
+                .collect()
+        })
         .collect()
 }
 
@@ -22,7 +29,11 @@ fn named_files_and_tests_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(root.join("docs/conformance.md")).unwrap();
     let rows = rows(&text);
-    assert!(rows.len() > 100, "only {} rows: was the table's format changed?", rows.len());
+    assert!(
+        rows.len() > 100,
+        "only {} rows: was the table's format changed?",
+        rows.len()
+    );
     let mut ids = HashSet::new();
     let mut wrong = Vec::new();
     for row in &rows {
@@ -49,7 +60,8 @@ fn named_files_and_tests_exist() {
                 continue;
             };
             let source = fs::read_to_string(root.join(file)).unwrap_or_default();
-            let defined = source.contains(&format!("fn {name}(")) || source.contains(&format!("{name}:"));
+            let defined =
+                source.contains(&format!("fn {name}(")) || source.contains(&format!("{name}:"));
             if !defined {
                 wrong.push(format!("{id}: no test {name} in {file}"));
             }

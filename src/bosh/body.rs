@@ -56,7 +56,10 @@ impl Response {
     /// The `<uri/>` of a see-other-uri condition (XEP-0124 section 17.2).
     #[must_use]
     pub fn other_uri(&self) -> Option<String> {
-        self.elements.iter().find(|e| e.local() == "uri").and_then(Element::text)
+        self.elements
+            .iter()
+            .find(|e| e.local() == "uri")
+            .and_then(Element::text)
     }
 }
 
@@ -150,12 +153,16 @@ fn decode_strict(bytes: &Bytes, limits: Limits) -> Result<Response, BodyError> {
             Some(Frame::End) => break,
             None => return Err(BodyError::Truncated),
             Some(Frame::Header(_) | Frame::NewDocument) => {
-                return Err(BodyError::Xml(XmlError::NotWellFormed("a second document in the body")));
+                return Err(BodyError::Xml(XmlError::NotWellFormed(
+                    "a second document in the body",
+                )));
             }
         }
     }
     if !framer.trailing_is_blank() {
-        return Err(BodyError::Xml(XmlError::NotWellFormed("text behind the body")));
+        return Err(BodyError::Xml(XmlError::NotWellFormed(
+            "text behind the body",
+        )));
     }
     let text = framer.root_text().trim().to_owned();
     let kind = match header.attr("type") {
@@ -204,10 +211,19 @@ impl Attributes {
         out.polling = number("polling").map(Duration::from_secs);
         out.maxpause = number("maxpause").map(Duration::from_secs);
         out.bad_number = bad;
-        out.sid = header.attr("sid").filter(|v| !v.is_empty()).map(|v| Sid::new(v.to_owned()));
-        out.authid = header.attr("authid").filter(|v| !v.is_empty()).map(|v| Sid::new(v.to_owned()));
+        out.sid = header
+            .attr("sid")
+            .filter(|v| !v.is_empty())
+            .map(|v| Sid::new(v.to_owned()));
+        out.authid = header
+            .attr("authid")
+            .filter(|v| !v.is_empty())
+            .map(|v| Sid::new(v.to_owned()));
         out.ver = header.attr("ver").map(str::to_owned);
-        out.from = header.attr("from").filter(|v| !v.is_empty()).map(str::to_owned);
+        out.from = header
+            .attr("from")
+            .filter(|v| !v.is_empty())
+            .map(str::to_owned);
         out.stream = header.attr("stream").map(str::to_owned);
         out.host = header.attr("host").is_some();
         out.xmpp_version = header.attr_ns(NS_XBOSH, "version").map(str::to_owned);

@@ -18,11 +18,11 @@ pub mod close;
 pub mod condition;
 pub mod failure;
 pub mod params;
+mod receive;
 pub mod repair;
+mod schedule;
 pub mod session;
 pub mod verdict;
-mod receive;
-mod schedule;
 mod window;
 
 #[cfg(test)]

@@ -32,7 +32,11 @@ impl Session {
         match judge(reply, self.options.limits) {
             Verdict::Response(response) => self.on_response(index, response, now),
             Verdict::ZeroBytes => self.on_zero_bytes(index, now),
-            Verdict::Repeat { cause, tries, retry_after } => {
+            Verdict::Repeat {
+                cause,
+                tries,
+                retry_after,
+            } => {
                 self.attempt_failed(index, cause, tries, retry_after, now);
             }
             Verdict::LegacyError(status) => self.on_legacy_error(index, status, now),
@@ -40,7 +44,10 @@ impl Session {
                 Some(location) if self.phase == Phase::Creating => {
                     self.phase = Phase::Redirecting;
                     self.window.clear();
-                    self.events.push_back(Event::Redirect { status: Some(status), location });
+                    self.events.push_back(Event::Redirect {
+                        status: Some(status),
+                        location,
+                    });
                 }
                 location => self.attempt_failed(index, Cause::Redirect(location), None, None, now),
             },
@@ -69,13 +76,21 @@ impl Session {
 
     /// Parks the reply. True if it answers our terminate request.
     fn answer(&mut self, index: usize, response: Box<Response>, now: Instant) -> bool {
-        let Some(entry) = self.window.get_mut(index) else { return false };
+        let Some(entry) = self.window.get_mut(index) else {
+            return false;
+        };
         let rid = entry.rid;
-        if response.kind == ResponseType::Terminate && self.closing.is_none_or(|c| c.sent.is_none()) {
-            self.drain.get_or_insert(Drain { deadline: now + DRAIN_LIMIT, reason: CloseReason::Ended });
+        if response.kind == ResponseType::Terminate && self.closing.is_none_or(|c| c.sent.is_none())
+        {
+            self.drain.get_or_insert(Drain {
+                deadline: now + DRAIN_LIMIT,
+                reason: CloseReason::Ended,
+            });
         }
         entry.state = State::Answered { response, at: now };
-        self.closing.and_then(|c| c.sent).is_some_and(|(sent, _)| sent == rid)
+        self.closing
+            .and_then(|c| c.sent)
+            .is_some_and(|(sent, _)| sent == rid)
     }
 
     /// Delivers what has become the oldest, in rid order (B-35).
@@ -92,7 +107,10 @@ impl Session {
     pub(super) fn process_all(&mut self) {
         while let Some(entry) = self.window.pop_front() {
             if entry.is_in_flight() {
-                self.aborts.push_back(RequestKey { rid: entry.rid, attempt: entry.attempts });
+                self.aborts.push_back(RequestKey {
+                    rid: entry.rid,
+                    attempt: entry.attempts,
+                });
             }
             if let Some((rid, response)) = entry.into_answered() {
                 self.deliver(rid, *response);
@@ -110,7 +128,14 @@ impl Session {
     fn deliver(&mut self, rid: Rid, response: Response) {
         self.processed = Some(rid);
         self.learn(&response);
-        let Response { kind, condition, elements, text, lang, .. } = response;
+        let Response {
+            kind,
+            condition,
+            elements,
+            text,
+            lang,
+            ..
+        } = response;
         let mut stream_error = Vec::new();
         let remote = condition == Some(BindingCondition::RemoteStreamError);
         for element in elements {
@@ -121,7 +146,10 @@ impl Session {
                 // Its <uri/> is the manager's word to us, not payload.
             } else {
                 self.expecting = false;
-                self.events.push_back(Event::Payload { element, lang: lang.clone() });
+                self.events.push_back(Event::Payload {
+                    element,
+                    lang: lang.clone(),
+                });
             }
         }
         if kind != ResponseType::Terminate {
@@ -135,7 +163,11 @@ impl Session {
                 text,
                 stream_error,
             },
-            Some(condition) => CloseReason::Condition { condition, text, stream_error },
+            Some(condition) => CloseReason::Condition {
+                condition,
+                text,
+                stream_error,
+            },
         };
         if let Some(drain) = &mut self.drain
             && weight(&reason) > weight(&drain.reason)
@@ -158,7 +190,11 @@ impl Session {
 
     /// B-52: the manager asks for this request again, and for all earlier unanswered ones.
     fn on_recoverable(&mut self, index: usize, now: Instant) {
-        if self.window.get(index).is_some_and(|e| e.failures >= MAX_RECOVERIES) {
+        if self
+            .window
+            .get(index)
+            .is_some_and(|e| e.failures >= MAX_RECOVERIES)
+        {
             self.fail(Cause::Unrecoverable);
             return;
         }
@@ -187,7 +223,10 @@ impl Session {
             }
             if let Some(entry) = self.window.get_mut(index) {
                 // Nothing to deliver; a waiting entry is never repeated while the session ends.
-                entry.state = State::Answered { response: Box::new(Response::nothing()), at: now };
+                entry.state = State::Answered {
+                    response: Box::new(Response::nothing()),
+                    at: now,
+                };
             }
             self.process(now);
         } else {
@@ -196,21 +235,31 @@ impl Session {
     }
 
     fn on_legacy_error(&mut self, index: usize, status: u16, now: Instant) {
-        let Some(entry) = self.window.get(index) else { return };
-        if self.closing.is_some_and(|c| c.sent.is_some_and(|(rid, _)| rid == entry.rid)) {
+        let Some(entry) = self.window.get(index) else {
+            return;
+        };
+        if self
+            .closing
+            .is_some_and(|c| c.sent.is_some_and(|(rid, _)| rid == entry.rid))
+        {
             // B-63: the session is gone, which is what we wanted.
             self.on_zero_bytes(index, now);
             return;
         }
         let legacy = self.granted.as_ref().is_some_and(|g| g.ver.is_none());
-        let repeated = entry.last_cause == Some(Cause::Status(status)) && entry.same_cause >= LEGACY_REPEATS;
+        let repeated =
+            entry.last_cause == Some(Cause::Status(status)) && entry.same_cause >= LEGACY_REPEATS;
         if self.phase == Phase::Open && (legacy || repeated) {
             let condition = match status {
                 400 => BindingCondition::BadRequest,
                 403 => BindingCondition::PolicyViolation,
                 _ => BindingCondition::ItemNotFound,
             };
-            self.close(CloseReason::Condition { condition, text: None, stream_error: Vec::new() });
+            self.close(CloseReason::Condition {
+                condition,
+                text: None,
+                stream_error: Vec::new(),
+            });
         } else {
             self.attempt_failed(index, Cause::Status(status), None, None, now);
         }
@@ -224,13 +273,20 @@ impl Session {
                 {
                     self.phase = Phase::Redirecting;
                     self.window.clear();
-                    self.events.push_back(Event::Redirect { status: None, location });
+                    self.events.push_back(Event::Redirect {
+                        status: None,
+                        location,
+                    });
                     return;
                 }
                 let text = (!response.text.is_empty()).then(|| response.text.clone());
                 let condition = response.condition.unwrap_or(BindingCondition::Undefined);
                 let stream_error = response.elements.clone();
-                self.close(CloseReason::Condition { condition, text, stream_error });
+                self.close(CloseReason::Condition {
+                    condition,
+                    text,
+                    stream_error,
+                });
                 return;
             }
             ResponseType::Error => {
@@ -260,8 +316,12 @@ impl Session {
         if let Some(name) = attributes.bad_number {
             return Err(name);
         }
-        let Some(sid) = attributes.sid.clone() else { return Err("it has no sid") };
-        let hold = attributes.hold.map_or(asked.hold, |hold| u8::try_from(hold).unwrap_or(u8::MAX));
+        let Some(sid) = attributes.sid.clone() else {
+            return Err("it has no sid");
+        };
+        let hold = attributes
+            .hold
+            .map_or(asked.hold, |hold| u8::try_from(hold).unwrap_or(u8::MAX));
         let requests = match attributes.requests {
             Some(0) => return Err("requests is 0"),
             Some(requests) => u8::try_from(requests).unwrap_or(u8::MAX),
@@ -273,7 +333,9 @@ impl Session {
         let rid = self.window.get(0).map(|e| e.rid.0);
         Ok(Granted {
             sid,
-            wait: attributes.wait.map_or(asked.wait, |wait| wait.min(asked.wait)),
+            wait: attributes
+                .wait
+                .map_or(asked.wait, |wait| wait.min(asked.wait)),
             hold,
             requests: NonZeroU8::new(requests).unwrap_or(NonZeroU8::MIN),
             inactivity: attributes.inactivity.filter(|d| !d.is_zero()),
@@ -288,11 +350,17 @@ impl Session {
 
     /// Keeps the shortest recent exchange as the round trip; it creeps up so that a slower network shows.
     fn measure(&mut self, index: usize, now: Instant) {
-        let Some(State::InFlight { written: Some(at), .. }) = self.window.get(index).map(|e| &e.state) else {
+        let Some(State::InFlight {
+            written: Some(at), ..
+        }) = self.window.get(index).map(|e| &e.state)
+        else {
             return;
         };
         let sample = now.saturating_duration_since(*at);
-        self.round_trip = Some(self.round_trip.map_or(sample, |rtt| sample.min(rtt + rtt / 16)));
+        self.round_trip = Some(
+            self.round_trip
+                .map_or(sample, |rtt| sample.min(rtt + rtt / 16)),
+        );
     }
 }
 
@@ -315,7 +383,10 @@ impl Response {
 fn weight(reason: &CloseReason) -> u8 {
     match reason {
         CloseReason::Condition { stream_error, .. } if !stream_error.is_empty() => 4,
-        CloseReason::Condition { condition: BindingCondition::OtherRequest, .. } => 1,
+        CloseReason::Condition {
+            condition: BindingCondition::OtherRequest,
+            ..
+        } => 1,
         CloseReason::Condition { .. } => 3,
         CloseReason::Ended | CloseReason::Terminated { .. } | CloseReason::Failed(_) => 0,
     }

@@ -7,8 +7,10 @@
 use bytes::{Bytes, BytesMut};
 
 /// Prefixes that managers use without declaring them.
-const USUAL_PREFIXES: [(&str, &str); 2] =
-    [("stream", "http://etherx.jabber.org/streams"), ("xmpp", "urn:xmpp:xbosh")];
+const USUAL_PREFIXES: [(&str, &str); 2] = [
+    ("stream", "http://etherx.jabber.org/streams"),
+    ("xmpp", "urn:xmpp:xbosh"),
+];
 
 /// The reply with a repeated attribute of `<body>` dropped (the first stays) and a usual prefix declared.
 /// `None` when there is nothing of that to mend.
@@ -20,15 +22,25 @@ pub fn root_tag(bytes: &[u8]) -> Option<Bytes> {
     let mut mended = false;
     let mut at = name_end;
     let tag_end = loop {
-        at += bytes[at..].iter().take_while(|b| b.is_ascii_whitespace()).count();
+        at += bytes[at..]
+            .iter()
+            .take_while(|b| b.is_ascii_whitespace())
+            .count();
         match bytes.get(at)? {
             b'>' | b'/' => break at,
             _ => {}
         }
         let equals = at + memchr::memchr(b'=', &bytes[at..])?;
         let name = bytes[at..equals].trim_ascii();
-        let quote_at = equals + 1 + bytes[equals + 1..].iter().take_while(|b| b.is_ascii_whitespace()).count();
-        let quote = *bytes.get(quote_at).filter(|q| matches!(**q, b'"' | b'\''))?;
+        let quote_at = equals
+            + 1
+            + bytes[equals + 1..]
+                .iter()
+                .take_while(|b| b.is_ascii_whitespace())
+                .count();
+        let quote = *bytes
+            .get(quote_at)
+            .filter(|q| matches!(**q, b'"' | b'\''))?;
         let end = quote_at + 1 + memchr::memchr(quote, &bytes[quote_at + 1..])?;
         if kept.iter().any(|(seen, _)| *seen == name) {
             mended = true;

@@ -37,17 +37,24 @@ impl Session {
             Phase::Creating | Phase::Open => {}
             Phase::Redirecting | Phase::Closed => return None,
         }
-        let waiting = self.window.iter().enumerate().find_map(|(index, entry)| match entry.state {
-            State::Waiting { not_before } => Some((index, entry, not_before)),
-            State::InFlight { .. } | State::Answered { .. } => None,
-        });
+        let waiting = self
+            .window
+            .iter()
+            .enumerate()
+            .find_map(|(index, entry)| match entry.state {
+                State::Waiting { not_before } => Some((index, entry, not_before)),
+                State::InFlight { .. } | State::Answered { .. } => None,
+            });
         if let Some((index, entry, not_before)) = waiting {
             // After the manager said terminate nothing is repeated.
             if self.drain.is_some() || self.blocked_by_older(index, entry) {
                 return None;
             }
             let free = self.window.wire_free(index, self.gap()).ok()?;
-            return Some((free.map_or(not_before, |free| free.max(not_before)), Send::Existing(index)));
+            return Some((
+                free.map_or(not_before, |free| free.max(not_before)),
+                Send::Existing(index),
+            ));
         }
         let granted = self.granted.as_ref()?;
         if self.drain.is_some() || self.closing.is_some_and(|c| c.sent.is_some()) {
@@ -56,7 +63,11 @@ impl Session {
         let unanswered = self.window.unanswered();
         let slot = unanswered < usize::from(granted.requests.get());
         // An entry in the window means the wire has been used: keep behind it.
-        let free = self.window.wire_free(usize::MAX, self.gap()).ok()?.unwrap_or(self.last_reply);
+        let free = self
+            .window
+            .wire_free(usize::MAX, self.gap())
+            .ok()?
+            .unwrap_or(self.last_reply);
         if self.restart {
             return slot.then_some((free, Send::Restart));
         }
@@ -106,7 +117,10 @@ impl Session {
     /// Whether a repeat must wait for older requests to be answered. ejabberd ends the session when a
     /// request that it put aside is repeated (cm-quirks 4.1).
     fn blocked_by_older(&self, index: usize, entry: &Entry) -> bool {
-        let ejabberd = self.granted.as_ref().is_some_and(|g| g.manager == Manager::Ejabberd);
+        let ejabberd = self
+            .granted
+            .as_ref()
+            .is_some_and(|g| g.manager == Manager::Ejabberd);
         ejabberd && entry.maybe_received && self.window.iter().take(index).any(|e| !e.is_answered())
     }
 
@@ -129,7 +143,11 @@ impl Session {
         self.last_send = now;
         let entry = self.window.get_mut(index)?;
         let key = entry.start(due);
-        Some(Request { key, body: entry.body.clone(), fresh })
+        Some(Request {
+            key,
+            body: entry.body.clone(),
+            fresh,
+        })
     }
 
     fn encode_next(&mut self, what: Send, now: Instant) -> Option<Entry> {
@@ -143,12 +161,19 @@ impl Session {
         }
         let granted = self.granted.as_ref()?;
         // XEP-0124 section 9.2: left out exactly when every earlier request is answered.
-        let ack = if self.window.is_empty() { None } else { self.processed };
+        let ack = if self.window.is_empty() {
+            None
+        } else {
+            self.processed
+        };
         let payload = self.queue.iter().take(count).map(|p| &p.bytes[..]);
         let (kind, body) = match what {
             Send::Restart => {
                 self.restart = false;
-                (RequestKind::Restart, body::encode_restart(&self.options.requested, &granted.sid, rid, ack))
+                (
+                    RequestKind::Restart,
+                    body::encode_restart(&self.options.requested, &granted.sid, rid, ack),
+                )
             }
             Send::Terminate => {
                 let body = body::encode(&granted.sid, rid, ack, true, payload);
@@ -159,11 +184,15 @@ impl Session {
             }
             Send::Payload => {
                 self.expecting = true;
-                (RequestKind::Payload, body::encode(&granted.sid, rid, ack, false, payload))
+                (
+                    RequestKind::Payload,
+                    body::encode(&granted.sid, rid, ack, false, payload),
+                )
             }
-            Send::Existing(_) | Send::Empty => {
-                (RequestKind::Empty, body::encode(&granted.sid, rid, ack, false, payload))
-            }
+            Send::Existing(_) | Send::Empty => (
+                RequestKind::Empty,
+                body::encode(&granted.sid, rid, ack, false, payload),
+            ),
         };
         for payload in self.queue.drain(..count) {
             self.queued_bytes -= payload.bytes.len();
@@ -173,7 +202,9 @@ impl Session {
 
     /// How many queued payloads go into the next body (X-01, T-20).
     fn batch_len(&self) -> usize {
-        let Some(first) = self.queue.front() else { return 0 };
+        let Some(first) = self.queue.front() else {
+            return 0;
+        };
         if first.class == PayloadClass::Alone {
             return 1;
         }
@@ -187,7 +218,11 @@ impl Session {
     }
 
     fn newest_parked(&self) -> Option<super::Rid> {
-        self.window.iter().rev().find(|e| e.is_answered()).map(|e| e.rid)
+        self.window
+            .iter()
+            .rev()
+            .find(|e| e.is_answered())
+            .map(|e| e.rid)
     }
 
     /// Time for an attempt as a whole, until it is written and [`Self::reply_due`] takes over. The shell has
@@ -196,7 +231,10 @@ impl Session {
         match &self.granted {
             None => CREATION_DUE,
             Some(granted) => {
-                granted.wait + granted.reply_margin() + Duration::from_secs(60) + self.upload_time(index)
+                granted.wait
+                    + granted.reply_margin()
+                    + Duration::from_secs(60)
+                    + self.upload_time(index)
             }
         }
     }
@@ -210,7 +248,10 @@ impl Session {
     }
 
     fn upload_time(&self, index: usize) -> Duration {
-        let bytes = self.window.get(index).map_or(0, |entry| entry.body.len() as u64);
+        let bytes = self
+            .window
+            .get(index)
+            .map_or(0, |entry| entry.body.len() as u64);
         Duration::from_secs(bytes / SLOWEST_UPLINK)
     }
 
@@ -237,8 +278,13 @@ impl Session {
     pub(super) fn repeat_pause(&mut self, index: usize, retry_after: Option<Duration>) -> Duration {
         let failures = self.window.get(index).map_or(0, |e| e.failures);
         let seconds = u64::from(failures.min(2));
-        let pause = self.spread(Duration::from_secs(seconds)).max(retry_after.unwrap_or_default());
-        let most = self.granted.as_ref().map_or(Duration::from_secs(4), |g| g.inactivity_or_default() / 5);
+        let pause = self
+            .spread(Duration::from_secs(seconds))
+            .max(retry_after.unwrap_or_default());
+        let most = self
+            .granted
+            .as_ref()
+            .map_or(Duration::from_secs(4), |g| g.inactivity_or_default() / 5);
         pause.min(most)
     }
 
@@ -249,12 +295,19 @@ impl Session {
         let oldest = self.window.iter().find(|e| !e.is_answered())?;
         (oldest.failures > 0).then_some(())?;
         let held_until = oldest.first_written.map(|at| at + granted.wait);
-        Some(held_until.map_or(self.last_reply, |at| at.max(self.last_reply)) + granted.inactivity_or_default())
+        Some(
+            held_until.map_or(self.last_reply, |at| at.max(self.last_reply))
+                + granted.inactivity_or_default(),
+        )
     }
 
     pub(super) fn check_budget(&mut self, now: Instant) {
         if self.phase == Phase::Open && self.budget_end().is_some_and(|end| end <= now) {
-            let cause = self.window.iter().find(|e| !e.is_answered()).and_then(|e| e.last_cause.clone());
+            let cause = self
+                .window
+                .iter()
+                .find(|e| !e.is_answered())
+                .and_then(|e| e.last_cause.clone());
             self.fail(cause.unwrap_or(Cause::NoReply));
         }
     }
@@ -262,7 +315,9 @@ impl Session {
     /// When waiting for the last replies of an ending session stops.
     pub(super) fn end_of_patience(&self) -> Option<Instant> {
         let drain = self.drain.as_ref().map(|drain| drain.deadline);
-        let closing = self.closing.and_then(|c| c.sent.map(|(_, at)| at + c.limit));
+        let closing = self
+            .closing
+            .and_then(|c| c.sent.map(|(_, at)| at + c.limit));
         drain.into_iter().chain(closing).min()
     }
 
@@ -281,7 +336,9 @@ impl Session {
             && (over || closing.confirmed && quiet)
         {
             self.process_all();
-            self.close(CloseReason::Terminated { confirmed: closing.confirmed });
+            self.close(CloseReason::Terminated {
+                confirmed: closing.confirmed,
+            });
         }
     }
 
@@ -290,10 +347,15 @@ impl Session {
         let pause = self.repeat_pause(index, None);
         if let Some(entry) = self.window.get_mut(index) {
             if entry.is_in_flight() {
-                self.aborts.push_back(RequestKey { rid: entry.rid, attempt: entry.attempts });
+                self.aborts.push_back(RequestKey {
+                    rid: entry.rid,
+                    attempt: entry.attempts,
+                });
             }
             entry.failures += 1;
-            entry.state = State::Waiting { not_before: now + pause };
+            entry.state = State::Waiting {
+                not_before: now + pause,
+            };
         }
     }
 }

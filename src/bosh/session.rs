@@ -61,7 +61,13 @@ pub struct Request {
 
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Request({:?}, {} bytes, fresh: {})", self.key, self.body.len(), self.fresh)
+        write!(
+            f,
+            "Request({:?}, {} bytes, fresh: {})",
+            self.key,
+            self.body.len(),
+            self.fresh
+        )
     }
 }
 
@@ -196,7 +202,10 @@ impl Session {
     pub fn send(&mut self, payload: Bytes, class: PayloadClass) {
         if self.phase != Phase::Closed && self.closing.is_none() {
             self.queued_bytes += payload.len();
-            self.queue.push_back(Payload { bytes: payload, class });
+            self.queue.push_back(Payload {
+                bytes: payload,
+                class,
+            });
         }
     }
 
@@ -233,10 +242,19 @@ impl Session {
     pub fn terminate(&mut self, limit: Duration, now: Instant) {
         match self.phase {
             // T-05: a session that may or may not come to be dies by inactivity.
-            Phase::Creating | Phase::Redirecting => self.close(CloseReason::Terminated { confirmed: false }),
+            Phase::Creating | Phase::Redirecting => {
+                self.close(CloseReason::Terminated { confirmed: false })
+            }
             Phase::Open => match &mut self.closing {
                 Some(closing) => closing.limit = closing.limit.min(limit),
-                None => self.closing = Some(Closing { since: now, limit, sent: None, confirmed: false }),
+                None => {
+                    self.closing = Some(Closing {
+                        since: now,
+                        limit,
+                        sent: None,
+                        confirmed: false,
+                    })
+                }
             },
             Phase::Closed => {}
         }
@@ -276,11 +294,18 @@ impl Session {
 
     /// The last byte of this attempt has been handed to the socket.
     pub fn handle_written(&mut self, key: RequestKey, now: Instant) {
-        let Some(index) = self.window.attempt(key) else { return };
+        let Some(index) = self.window.attempt(key) else {
+            return;
+        };
         let due = self.reply_due(index, now);
-        let Some(entry) = self.window.get_mut(index) else { return };
+        let Some(entry) = self.window.get_mut(index) else {
+            return;
+        };
         entry.first_written.get_or_insert(now);
-        entry.state = State::InFlight { written: Some(now), due };
+        entry.state = State::InFlight {
+            written: Some(now),
+            due,
+        };
         if entry.kind == RequestKind::Payload {
             self.expect_release(index, now);
         }
@@ -347,17 +372,27 @@ impl Session {
             State::Waiting { .. } | State::Answered { .. } => None,
         });
         let send = self.next_send().map(|(at, _)| at);
-        due.chain(send).chain(self.budget_end()).chain(self.end_of_patience()).min()
+        due.chain(send)
+            .chain(self.budget_end())
+            .chain(self.end_of_patience())
+            .min()
     }
 
     /// The oldest attempt whose reply is overdue.
     fn overdue(&self, now: Instant) -> Option<(usize, RequestKey)> {
-        self.window.iter().enumerate().find_map(|(index, entry)| match entry.state {
-            State::InFlight { due, .. } if due <= now => {
-                Some((index, RequestKey { rid: entry.rid, attempt: entry.attempts }))
-            }
-            State::InFlight { .. } | State::Waiting { .. } | State::Answered { .. } => None,
-        })
+        self.window
+            .iter()
+            .enumerate()
+            .find_map(|(index, entry)| match entry.state {
+                State::InFlight { due, .. } if due <= now => Some((
+                    index,
+                    RequestKey {
+                        rid: entry.rid,
+                        attempt: entry.attempts,
+                    },
+                )),
+                State::InFlight { .. } | State::Waiting { .. } | State::Answered { .. } => None,
+            })
     }
 
     /// A new creation request; each attempt has a rid of its own (B-55).
@@ -370,7 +405,8 @@ impl Session {
         let Some(rid) = self.take_rid() else { return };
         let body = super::body::encode_creation(&self.options.requested, rid);
         let pause = self.spread(pause);
-        self.window.push(Entry::new(rid, RequestKind::Creation, body, now + pause));
+        self.window
+            .push(Entry::new(rid, RequestKind::Creation, body, now + pause));
     }
 
     /// The next rid; past the limit the session ends (B-34, E-64).
@@ -394,14 +430,23 @@ impl Session {
     ) {
         if self.phase == Phase::Creating {
             self.creation_failures += 1;
-            let again = self.creation_failures < CREATION_ATTEMPTS.min(1 + creation_repeats(&cause));
-            if again { self.create(now) } else { self.fail(cause) }
+            let again =
+                self.creation_failures < CREATION_ATTEMPTS.min(1 + creation_repeats(&cause));
+            if again {
+                self.create(now)
+            } else {
+                self.fail(cause)
+            }
             return;
         }
         let pause = self.repeat_pause(index, retry_after);
-        let Some(entry) = self.window.get_mut(index) else { return };
+        let Some(entry) = self.window.get_mut(index) else {
+            return;
+        };
         let seen = entry.failed(cause.clone());
-        entry.state = State::Waiting { not_before: now + pause };
+        entry.state = State::Waiting {
+            not_before: now + pause,
+        };
         if tries.is_some_and(|tries| seen > tries) || is_final(&cause) {
             self.fail(cause);
         } else {
@@ -420,7 +465,10 @@ impl Session {
         }
         self.phase = Phase::Closed;
         for entry in self.window.iter().filter(|e| e.is_in_flight()) {
-            self.aborts.push_back(RequestKey { rid: entry.rid, attempt: entry.attempts });
+            self.aborts.push_back(RequestKey {
+                rid: entry.rid,
+                attempt: entry.attempts,
+            });
         }
         self.window.clear();
         self.queue.clear();
@@ -470,7 +518,10 @@ fn creation_repeats(cause: &Cause) -> u32 {
 fn is_final(cause: &Cause) -> bool {
     match cause {
         Cause::Hop(failure) => {
-            matches!(failure.kind, FailureKind::ReplyTooLarge | FailureKind::Internal)
+            matches!(
+                failure.kind,
+                FailureKind::ReplyTooLarge | FailureKind::Internal
+            )
         }
         Cause::Status(413) | Cause::RidLimit | Cause::Unrecoverable => true,
         Cause::Status(_)

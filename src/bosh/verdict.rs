@@ -56,7 +56,10 @@ pub fn judge(reply: &HttpReply, limits: Limits) -> Verdict {
         Err(BodyError::Xml(error)) => return repeat(Cause::BadXml(error.to_string()), Some(2)),
     }
     match reply.status {
-        300..=399 => Verdict::Redirect { status: reply.status, location: reply.location.clone() },
+        300..=399 => Verdict::Redirect {
+            status: reply.status,
+            location: reply.location.clone(),
+        },
         400 | 403 | 404 | 410 => Verdict::LegacyError(reply.status),
         408 | 425 | 429 | 500 | 502 | 503 | 504 => Verdict::Repeat {
             cause: Cause::Status(reply.status),
@@ -68,5 +71,9 @@ pub fn judge(reply: &HttpReply, limits: Limits) -> Verdict {
 }
 
 fn repeat(cause: Cause, tries: Option<u32>) -> Verdict {
-    Verdict::Repeat { cause, tries, retry_after: None }
+    Verdict::Repeat {
+        cause,
+        tries,
+        retry_after: None,
+    }
 }

@@ -96,7 +96,10 @@ impl Entry {
     pub(super) fn start(&mut self, due: Instant) -> RequestKey {
         self.attempts += 1;
         self.state = State::InFlight { written: None, due };
-        RequestKey { rid: self.rid, attempt: self.attempts }
+        RequestKey {
+            rid: self.rid,
+            attempt: self.attempts,
+        }
     }
 
     /// Notes a failed attempt; returns how often in a row this kind of cause was seen.
@@ -134,7 +137,9 @@ impl Window {
 
     /// Index of this very attempt, if it is still the one under way.
     pub(super) fn attempt(&self, key: RequestKey) -> Option<usize> {
-        self.entries.iter().position(|e| e.rid == key.rid && e.attempts == key.attempt && e.is_in_flight())
+        self.entries
+            .iter()
+            .position(|e| e.rid == key.rid && e.attempts == key.attempt && e.is_in_flight())
     }
 
     pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut Entry> {
@@ -178,7 +183,9 @@ impl Window {
         for entry in self.entries.iter().take(count) {
             match entry.state {
                 State::Answered { .. } => {}
-                State::InFlight { written: Some(at), .. } => free = free.max(Some(at + gap)),
+                State::InFlight {
+                    written: Some(at), ..
+                } => free = free.max(Some(at + gap)),
                 State::InFlight { written: None, .. } | State::Waiting { .. } => return Err(()),
             }
         }

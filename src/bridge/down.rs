@@ -62,24 +62,41 @@ impl Bridge {
                 if let Some(session) = &mut self.session {
                     session.expect();
                 }
-                if element.child_names().iter().any(|(ns, local)| ns == ns::BIND_2 && local == "bound") {
+                if element
+                    .child_names()
+                    .iter()
+                    .any(|(ns, local)| ns == ns::BIND_2 && local == "bound")
+                {
                     self.on_bound();
                 }
             }
             // Never offered, so nothing of it is ours to pass on.
-            Kind::StartTls | Kind::TlsOther | Kind::Compress | Kind::Dialback | Kind::StreamOther | Kind::StreamErrorPart => {
+            Kind::StartTls
+            | Kind::TlsOther
+            | Kind::Compress
+            | Kind::Dialback
+            | Kind::StreamOther
+            | Kind::StreamErrorPart => {
                 return;
             }
             Kind::StreamManagement if element.local() != "resumed" => return,
             Kind::Stanza if !self.bound => self.watch_binding(element),
-            Kind::Sasl1(_) | Kind::Sasl2(_) | Kind::Stanza | Kind::Csi | Kind::StreamManagement | Kind::Other => {}
+            Kind::Sasl1(_)
+            | Kind::Sasl2(_)
+            | Kind::Stanza
+            | Kind::Csi
+            | Kind::StreamManagement
+            | Kind::Other => {}
         }
         self.deliver(element, lang);
     }
 
     /// The body's language, where the stream's is another (S-33).
     fn foreign_lang<'a>(&self, lang: Option<&'a str>) -> Option<&'a str> {
-        let ours = self.peer.as_ref().and_then(|peer| peer.accepted.lang.as_deref());
+        let ours = self
+            .peer
+            .as_ref()
+            .and_then(|peer| peer.accepted.lang.as_deref());
         lang.filter(|lang| *lang != ours.unwrap_or(&self.options.default_lang))
     }
 
@@ -113,7 +130,13 @@ impl Bridge {
         }
         let filtered = match filter_features(&on_stream(element), &self.options.filter) {
             Ok(filtered) => filtered,
-            Err(_) => return self.fail(FaultReason::BadReply, Some("its stream features are not readable"), now),
+            Err(_) => {
+                return self.fail(
+                    FaultReason::BadReply,
+                    Some("its stream features are not readable"),
+                    now,
+                );
+            }
         };
         if filtered.facts.filtered_out() {
             return self.fail(FaultReason::NoUsableMechanism, None, now);
@@ -148,8 +171,15 @@ impl Bridge {
         if element.local() != "iq" || element.attr("type").as_deref() != Some("result") {
             return;
         }
-        let by_auth = element.attr("id").is_some_and(|id| self.auth_ids.iter().any(|known| *known == id));
-        if by_auth || element.child_names().iter().any(|(ns, local)| ns == ns::BIND && local == "bind") {
+        let by_auth = element
+            .attr("id")
+            .is_some_and(|id| self.auth_ids.iter().any(|known| *known == id));
+        if by_auth
+            || element
+                .child_names()
+                .iter()
+                .any(|(ns, local)| ns == ns::BIND && local == "bind")
+        {
             self.on_bound();
         }
     }

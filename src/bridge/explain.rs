@@ -13,7 +13,11 @@ use crate::xml::Element;
 pub(super) fn explain(reason: &CloseReason, opened: bool) -> Option<StreamFault> {
     match reason {
         CloseReason::Terminated { .. } | CloseReason::Ended => None,
-        CloseReason::Condition { condition, text, stream_error } => {
+        CloseReason::Condition {
+            condition,
+            text,
+            stream_error,
+        } => {
             if let Some(remote) = remote_error(stream_error) {
                 log_other_host(&remote);
                 return Some(remote.fault);
@@ -22,7 +26,9 @@ pub(super) fn explain(reason: &CloseReason, opened: bool) -> Option<StreamFault>
                 // T-24: ejabberd's ordinary end of a stream; inventing an error would alarm the user.
                 BindingCondition::RemoteStreamError => None,
                 // C-13: what the manager wrote about it.
-                BindingCondition::Undefined => Some(fault(FaultReason::CmUndefined, text.as_deref())),
+                BindingCondition::Undefined => {
+                    Some(fault(FaultReason::CmUndefined, text.as_deref()))
+                }
                 other => Some(fault(FaultReason::from(*other), None)),
             }
         }
@@ -38,16 +44,18 @@ fn explain_cause(cause: &Cause, opened: bool) -> StreamFault {
             let to = to.as_ref().map(|to| format!("to {}", without_query(to)));
             fault(FaultReason::UnexpectedRedirect, to.as_deref())
         }
-        Cause::Status(status) => {
-            fault(FaultReason::from_http_status(*status, opened), Some(&format!("HTTP status {status}")))
-        }
+        Cause::Status(status) => fault(
+            FaultReason::from_http_status(*status, opened),
+            Some(&format!("HTTP status {status}")),
+        ),
         Cause::CreationReply(what) => fault(FaultReason::BadCreationReply, Some(what)),
         Cause::BadXml(what) => fault(FaultReason::BadReply, Some(what)),
         Cause::RidLimit => fault(FaultReason::RidLimit, None),
         Cause::NoReply => fault(FaultReason::NoReply, None),
-        Cause::Unrecoverable => {
-            fault(FaultReason::NoReply, Some("it asked for the same request again and again"))
-        }
+        Cause::Unrecoverable => fault(
+            FaultReason::NoReply,
+            Some("it asked for the same request again and again"),
+        ),
     }
 }
 

@@ -21,7 +21,9 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BytesMut};
 use zeroize::Zeroizing;
 
-use crate::bosh::{self, CloseReason, Failure, HttpReply, Request, RequestKey, Requested, Rid, Session};
+use crate::bosh::{
+    self, CloseReason, Failure, HttpReply, Request, RequestKey, Requested, Rid, Session,
+};
 use crate::stream::STREAM_CLOSE;
 use crate::stream::error::{FaultReason, StreamFault, fault};
 use crate::stream::features::Filter;
@@ -214,7 +216,11 @@ impl Bridge {
     }
 
     /// Where the manager of the domain is, or why that is not known.
-    pub fn handle_endpoint(&mut self, endpoint: Result<Endpoint, (FaultReason, String)>, now: Instant) {
+    pub fn handle_endpoint(
+        &mut self,
+        endpoint: Result<Endpoint, (FaultReason, String)>,
+        now: Instant,
+    ) {
         let Some(peer) = &self.peer else { return };
         if self.stage != Stage::Waiting || self.session.is_some() {
             return;
@@ -229,7 +235,11 @@ impl Bridge {
             to: peer.accepted.domain.clone(),
             // B-17: only over https.
             from: peer.accepted.from.clone().filter(|_| endpoint.https),
-            lang: peer.accepted.lang.clone().unwrap_or_else(|| endpoint.bosh.lang.clone()),
+            lang: peer
+                .accepted
+                .lang
+                .clone()
+                .unwrap_or_else(|| endpoint.bosh.lang.clone()),
             ver: endpoint.bosh.ver,
             wait: endpoint.bosh.wait,
             hold: endpoint.bosh.hold,
@@ -287,7 +297,11 @@ impl Bridge {
         if over(self.features_due) {
             self.features_due = None;
             let opened = self.session.as_ref().is_some_and(|s| s.granted().is_some());
-            let reason = if opened { FaultReason::NoFeatures } else { FaultReason::NoReply };
+            let reason = if opened {
+                FaultReason::NoFeatures
+            } else {
+                FaultReason::NoReply
+            };
             self.fail(reason, None, now);
         }
         if over(self.stalled_until) {
@@ -327,7 +341,9 @@ impl Bridge {
     pub fn wants_client_bytes(&self) -> bool {
         match self.stage {
             // A client may not fill the buffer while it waits; the first bytes only.
-            Stage::Header { .. } | Stage::Waiting => self.framer.buffered() < self.options.limits.max_header_bytes,
+            Stage::Header { .. } | Stage::Waiting => {
+                self.framer.buffered() < self.options.limits.max_header_bytes
+            }
             Stage::Open => {
                 self.out.len() < self.options.buffer_bytes
                     && self.session.as_ref().is_some_and(Session::wants_payloads)
@@ -380,8 +396,16 @@ impl Bridge {
     /// When [`Self::handle_timeout`] and [`Self::poll_request`] are due if nothing else happens.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let own = [self.header_due, self.header_patience, self.features_due, self.stalled_until];
-        own.into_iter().flatten().chain(self.session.as_ref().and_then(Session::poll_timeout)).min()
+        let own = [
+            self.header_due,
+            self.header_patience,
+            self.features_due,
+            self.stalled_until,
+        ];
+        own.into_iter()
+            .flatten()
+            .chain(self.session.as_ref().and_then(Session::poll_timeout))
+            .min()
     }
 
     /// The domain of the stream, once known.
@@ -392,7 +416,9 @@ impl Bridge {
 
     /// A client of before XMPP 1.0: no version, no features (S-40).
     fn is_versionless(&self) -> bool {
-        self.peer.as_ref().is_some_and(|peer| peer.accepted.version.is_none())
+        self.peer
+            .as_ref()
+            .is_some_and(|peer| peer.accepted.version.is_none())
     }
 
     /// Lets the session act, then takes in what it tells.
@@ -409,7 +435,9 @@ impl Bridge {
         while let Some(event) = self.session.as_mut().and_then(Session::poll_event) {
             match event {
                 bosh::Event::Opened => self.on_opened(now),
-                bosh::Event::Payload { element, lang } => self.on_payload(&element, lang.as_deref(), now),
+                bosh::Event::Payload { element, lang } => {
+                    self.on_payload(&element, lang.as_deref(), now)
+                }
                 bosh::Event::Redirect { status, location } => {
                     self.events.push_back(Event::Redirect { status, location });
                 }
@@ -437,7 +465,11 @@ impl Bridge {
 
     /// Drops a session that is over, once the shell knows of its aborts.
     fn reap(&mut self) {
-        if self.session.as_ref().is_some_and(|s| s.phase() == bosh::session::Phase::Closed) {
+        if self
+            .session
+            .as_ref()
+            .is_some_and(|s| s.phase() == bosh::session::Phase::Closed)
+        {
             self.session = None;
         }
     }
@@ -447,7 +479,13 @@ impl Bridge {
         self.fail_within(reason, detail, CLOSE_LIMIT, now);
     }
 
-    fn fail_within(&mut self, reason: FaultReason, detail: Option<&str>, limit: Duration, now: Instant) {
+    fn fail_within(
+        &mut self,
+        reason: FaultReason,
+        detail: Option<&str>,
+        limit: Duration,
+        now: Instant,
+    ) {
         self.fail_with(fault(reason, detail), limit, now);
     }
 
@@ -499,9 +537,14 @@ impl Bridge {
         let accepted = peer.map(|peer| &peer.accepted);
         ServerHeader {
             from: peer.map_or("", |peer| &peer.from),
-            id: peer.map(|peer| peer.id.as_str()).filter(|id| !id.is_empty()).unwrap_or(&fresh),
+            id: peer
+                .map(|peer| peer.id.as_str())
+                .filter(|id| !id.is_empty())
+                .unwrap_or(&fresh),
             to: accepted.and_then(|a| a.from.as_deref()),
-            lang: accepted.and_then(|a| a.lang.as_deref()).unwrap_or(&self.options.default_lang),
+            lang: accepted
+                .and_then(|a| a.lang.as_deref())
+                .unwrap_or(&self.options.default_lang),
             version: accepted.map_or(Some(Version::V1_0), |a| a.version),
         }
         .write(&mut self.out);
@@ -510,14 +553,18 @@ impl Bridge {
     /// Backpressure from the client's side (S-25): a full buffer delays the next poll, for a while.
     fn flow(&mut self, now: Instant) {
         let full = self.out.len() + self.stash.len() >= self.options.buffer_bytes;
-        let Some(session) = &mut self.session else { return };
+        let Some(session) = &mut self.session else {
+            return;
+        };
         if self.stage == Stage::Closed {
             return;
         }
         match (full, self.stalled_until) {
             (true, None) => {
                 session.set_receiving(false);
-                let inactivity = session.granted().map_or(Duration::from_secs(60), |g| g.inactivity_or_default());
+                let inactivity = session
+                    .granted()
+                    .map_or(Duration::from_secs(60), |g| g.inactivity_or_default());
                 self.stalled_until = Some(now + inactivity / 2);
             }
             (false, Some(_)) if self.out.len() < self.options.buffer_bytes / 2 => {

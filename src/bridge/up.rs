@@ -57,7 +57,10 @@ impl Bridge {
     fn may_take_frame(&self) -> bool {
         match self.stage {
             Stage::Header { .. } => true,
-            Stage::Open => self.session.as_ref().is_some_and(crate::bosh::Session::wants_payloads),
+            Stage::Open => self
+                .session
+                .as_ref()
+                .is_some_and(crate::bosh::Session::wants_payloads),
             Stage::Waiting | Stage::Leaving | Stage::Closed => false,
         }
     }
@@ -68,7 +71,9 @@ impl Bridge {
             XmlError::Restricted(_) => FaultReason::RestrictedXml,
             XmlError::UnsupportedEncoding => FaultReason::BadEncoding,
             XmlError::TextBetweenElements => FaultReason::TextBetweenElements,
-            XmlError::TooLarge | XmlError::TooDeep | XmlError::TooManyAttributes => FaultReason::ElementTooLarge,
+            XmlError::TooLarge | XmlError::TooDeep | XmlError::TooManyAttributes => {
+                FaultReason::ElementTooLarge
+            }
         };
         self.fail(reason, Some(&error.to_string()), now);
     }
@@ -77,7 +82,11 @@ impl Bridge {
         let restarted = matches!(self.stage, Stage::Header { restarted: true });
         self.header_due = None;
         let client = client_header(header);
-        let first = self.peer.as_ref().filter(|_| restarted).map(|peer| &peer.accepted);
+        let first = self
+            .peer
+            .as_ref()
+            .filter(|_| restarted)
+            .map(|peer| &peer.accepted);
         let judged = match first {
             Some(first) => client.accept_restart(&self.options.rules, first),
             None => client.accept(&self.options.rules),
@@ -85,18 +94,39 @@ impl Bridge {
         match judged {
             Ok(accepted) if restarted => self.on_restart_header(accepted),
             Ok(accepted) => {
-                self.events.push_back(Event::Resolve { domain: accepted.domain.clone() });
+                self.events.push_back(Event::Resolve {
+                    domain: accepted.domain.clone(),
+                });
                 let from = accepted.domain.clone();
-                self.peer = Some(Peer { accepted, from, id: Zeroizing::default() });
+                self.peer = Some(Peer {
+                    accepted,
+                    from,
+                    id: Zeroizing::default(),
+                });
                 self.stage = Stage::Waiting;
                 self.header_patience = Some(now + HEADER_PATIENCE);
                 self.features_due = Some(now + self.options.setup_timeout);
             }
             Err(rejected) => {
-                let Rejected { fault, domain, from, lang, version } = *rejected;
+                let Rejected {
+                    fault,
+                    domain,
+                    from,
+                    lang,
+                    version,
+                } = *rejected;
                 let domain = domain.unwrap_or_default();
-                let accepted = Accepted { domain: domain.clone(), from, lang, version };
-                self.peer = Some(Peer { accepted, from: domain, id: Zeroizing::default() });
+                let accepted = Accepted {
+                    domain: domain.clone(),
+                    from,
+                    lang,
+                    version,
+                };
+                self.peer = Some(Peer {
+                    accepted,
+                    from: domain,
+                    id: Zeroizing::default(),
+                });
                 self.fail_with(fault, CLOSE_LIMIT, now);
             }
         }
@@ -144,7 +174,10 @@ impl Bridge {
             Kind::Stanza if !self.bound => self.watch_iq_auth(element),
             Kind::Sasl1(_) | Kind::Sasl2(_) | Kind::Stanza | Kind::Csi | Kind::Other => {}
         }
-        let lang = self.peer.as_ref().and_then(|peer| peer.accepted.lang.as_deref());
+        let lang = self
+            .peer
+            .as_ref()
+            .and_then(|peer| peer.accepted.lang.as_deref());
         let mut payload = BytesMut::with_capacity(element.len() + 64);
         element.write_for_body(lang, &mut payload);
         let class = match kind.batch() {
@@ -180,7 +213,10 @@ impl Bridge {
     fn watch_iq_auth(&mut self, element: &Element) {
         if element.local() == "iq"
             && element.attr("type").as_deref() == Some("set")
-            && element.child_names().iter().any(|(ns, _)| ns == "jabber:iq:auth")
+            && element
+                .child_names()
+                .iter()
+                .any(|(ns, _)| ns == "jabber:iq:auth")
             && let Some(id) = element.attr("id")
             && self.auth_ids.len() < MAX_AUTH_IDS
         {

@@ -38,7 +38,12 @@ pub(super) struct Shared {
 }
 
 /// Serves one client until both its stream and its session are over.
-pub(super) async fn serve(client: TcpStream, peer: SocketAddr, shared: Arc<Shared>, stop: watch::Receiver<bool>) {
+pub(super) async fn serve(
+    client: TcpStream,
+    peer: SocketAddr,
+    shared: Arc<Shared>,
+    stop: watch::Receiver<bool>,
+) {
     // Loopback needs no coalescing; a failure here costs latency only.
     let _ = client.set_nodelay(true);
     let bridge = Bridge::new(bridge_options(&shared.config), clock::now());
@@ -89,7 +94,10 @@ fn bridge_options(config: &crate::config::Config) -> bridge::Options {
 }
 
 /// 64 bits from the operating system. Without them nothing is safe to start, so the task ends.
-#[expect(clippy::expect_used, reason = "an operating system without randomness cannot run TLS either")]
+#[expect(
+    clippy::expect_used,
+    reason = "an operating system without randomness cannot run TLS either"
+)]
 fn random() -> u64 {
     getrandom::u64().expect("the operating system gives random bytes")
 }
@@ -128,11 +136,17 @@ impl Connection {
             if self.bridge.is_finished() && self.output_closed && self.input_closed {
                 return;
             }
-            let timeout = self.bridge.poll_timeout().into_iter().chain(linger_until).min();
+            let timeout = self
+                .bridge
+                .poll_timeout()
+                .into_iter()
+                .chain(linger_until)
+                .min();
             if let Some(at) = timeout {
                 timer.as_mut().reset(at.into());
             }
-            let reading = !self.input_closed && (self.output_closed || self.bridge.wants_client_bytes());
+            let reading =
+                !self.input_closed && (self.output_closed || self.bridge.wants_client_bytes());
             let writing = !self.output_closed && !self.bridge.output().is_empty();
             tokio::select! {
                 biased;
@@ -164,7 +178,9 @@ impl Connection {
     /// Drains everything the bridge wants done now.
     fn settle(&mut self) {
         loop {
-            let Some(event) = self.bridge.poll_event() else { break };
+            let Some(event) = self.bridge.poll_event() else {
+                break;
+            };
             self.on_event(event);
         }
         while let Some(key) = self.bridge.poll_abort() {
@@ -190,7 +206,9 @@ impl Connection {
             bridge::Event::Fault(fault) => {
                 let domain = self.bridge.domain();
                 match fault.reason {
-                    FaultReason::Shutdown => tracing::debug!(client = %self.peer, domain, "stream ended: {fault}"),
+                    FaultReason::Shutdown => {
+                        tracing::debug!(client = %self.peer, domain, "stream ended: {fault}")
+                    }
                     _ => tracing::warn!(client = %self.peer, domain, "stream ended: {fault}"),
                 }
             }
@@ -200,7 +218,10 @@ impl Connection {
     fn on_resolve(&mut self, domain: &str) {
         let answer = self.shared.endpoints.resolve(domain).map(|resolved| {
             let endpoint = resolved.endpoint.clone();
-            let client = self.shared.endpoints.client(&resolved.url, &resolved.connector);
+            let client = self
+                .shared
+                .endpoints
+                .client(&resolved.url, &resolved.connector);
             self.manager = Some(Manager { client, resolved });
             endpoint
         });
@@ -209,15 +230,22 @@ impl Connection {
 
     fn on_redirect(&mut self, status: Option<u16>, location: &str) {
         let now = clock::now();
-        let Some(manager) = &mut self.manager else { return };
+        let Some(manager) = &mut self.manager else {
+            return;
+        };
         match redirect_target(&manager.resolved.url, status, location) {
             Some(url) => {
                 tracing::info!(client = %self.peer, from = %manager.resolved.url, to = %url, "connection manager moved");
-                manager.client = self.shared.endpoints.client(&url, &manager.resolved.connector);
+                manager.client = self
+                    .shared
+                    .endpoints
+                    .client(&url, &manager.resolved.connector);
                 manager.resolved.url = url;
                 self.bridge.handle_redirect(true, None, now);
             }
-            None => self.bridge.handle_redirect(false, Some(location.to_owned()), now),
+            None => self
+                .bridge
+                .handle_redirect(false, Some(location.to_owned()), now),
         }
     }
 
@@ -236,10 +264,15 @@ impl Connection {
         let (handle, registration) = AbortHandle::new_pair();
         self.aborts.push((key, handle));
         let exchange = Abortable::new(exchange, registration);
-        self.running.push(Box::pin(async move { (key, exchange.await) }));
+        self.running
+            .push(Box::pin(async move { (key, exchange.await) }));
     }
 
-    fn on_finished(&mut self, key: RequestKey, result: Result<Result<HttpReply, Failure>, Aborted>) {
+    fn on_finished(
+        &mut self,
+        key: RequestKey,
+        result: Result<Result<HttpReply, Failure>, Aborted>,
+    ) {
         self.aborts.retain(|(known, _)| *known != key);
         // A reply implies that the request was written, whichever is seen first.
         while let Ok(key) = self.written_rx.try_recv() {
@@ -271,7 +304,11 @@ impl Connection {
     fn read(&mut self, ready: io::Result<()>) {
         let mut buffer = [0; READ_BYTES];
         for _ in 0..READ_TURNS {
-            match ready.as_ref().map_err(|e| io::Error::from(e.kind())).and_then(|()| self.client.try_read(&mut buffer)) {
+            match ready
+                .as_ref()
+                .map_err(|e| io::Error::from(e.kind()))
+                .and_then(|()| self.client.try_read(&mut buffer))
+            {
                 Ok(0) => {
                     self.input_closed = true;
                     // A client that half-closes behind its own </stream:stream> still gets ours.
@@ -283,7 +320,8 @@ impl Connection {
                 // Closed already: what still comes is thrown away until the client closes too.
                 Ok(_) if self.output_closed => {}
                 Ok(count) => {
-                    self.bridge.handle_client_bytes(&buffer[..count], clock::now());
+                    self.bridge
+                        .handle_client_bytes(&buffer[..count], clock::now());
                     if count < READ_BYTES || !self.bridge.wants_client_bytes() {
                         return;
                     }

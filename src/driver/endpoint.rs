@@ -39,12 +39,22 @@ impl Endpoints {
         for (name, settings) in &config.domains {
             if let Some(url) = &settings.url {
                 let connector = Connector::new(&settings.proxy, &settings.tls)?;
-                let known = Known { url: url.clone(), settings: settings.clone(), connector };
+                let known = Known {
+                    url: url.clone(),
+                    settings: settings.clone(),
+                    connector,
+                };
                 domains.insert(name.clone(), known);
             }
         }
-        let client = ClientOptions { max_response_bytes: config.limits.max_response_bytes, ..ClientOptions::default() };
-        Ok(Self { domains: Arc::new(domains), client })
+        let client = ClientOptions {
+            max_response_bytes: config.limits.max_response_bytes,
+            ..ClientOptions::default()
+        };
+        Ok(Self {
+            domains: Arc::new(domains),
+            client,
+        })
     }
 
     /// The manager of a domain, or the row and sentence that say why there is none.
@@ -52,7 +62,9 @@ impl Endpoints {
         let Some(known) = self.domains.get(domain) else {
             return Err((
                 FaultReason::NoBoshEndpoint,
-                format!("no BOSH address is known for {domain}: set url under [domains.\"{domain}\"] in xbosh's config.toml"),
+                format!(
+                    "no BOSH address is known for {domain}: set url under [domains.\"{domain}\"] in xbosh's config.toml"
+                ),
             ));
         };
         Ok(Resolved {
@@ -68,7 +80,11 @@ impl Endpoints {
 
     /// A client for one session.
     pub(super) fn client(&self, url: &Url, connector: &Connector) -> SessionClient {
-        SessionClient::new(Target::new(url.clone()), connector.clone(), self.client.clone())
+        SessionClient::new(
+            Target::new(url.clone()),
+            connector.clone(),
+            self.client.clone(),
+        )
     }
 }
 
@@ -104,10 +120,26 @@ mod tests {
             redirect_target(&Url::parse(from).unwrap(), status, to).map(|url| url.to_string())
         };
         let https = "https://cm.example/bosh";
-        assert_eq!(follow(https, None, "https://other.example/b"), Some("https://other.example/b".into()));
-        assert_eq!(follow("http://cm.example/bosh", Some(307), "https://cm.example/bosh"), Some(https.into()));
-        assert_eq!(follow(https, Some(308), "/elsewhere"), Some("https://cm.example/elsewhere".into()));
-        assert_eq!(follow(https, Some(301), "/bosh/"), Some("https://cm.example/bosh/".into()));
+        assert_eq!(
+            follow(https, None, "https://other.example/b"),
+            Some("https://other.example/b".into())
+        );
+        assert_eq!(
+            follow(
+                "http://cm.example/bosh",
+                Some(307),
+                "https://cm.example/bosh"
+            ),
+            Some(https.into())
+        );
+        assert_eq!(
+            follow(https, Some(308), "/elsewhere"),
+            Some("https://cm.example/elsewhere".into())
+        );
+        assert_eq!(
+            follow(https, Some(301), "/bosh/"),
+            Some("https://cm.example/bosh/".into())
+        );
         for (status, to) in [
             (None, "http://cm.example/bosh"),
             (Some(307), "http://cm.example/bosh"),

@@ -63,7 +63,9 @@ impl Sidecar {
         let endpoints = Endpoints::new(&config).map_err(RunError::Setup)?;
         let mut listeners = Vec::new();
         for address in &config.listen {
-            let listener = TcpListener::bind(address).await.map_err(|e| listen_error(*address, e))?;
+            let listener = TcpListener::bind(address)
+                .await
+                .map_err(|e| listen_error(*address, e))?;
             listeners.push(listener);
         }
         let addresses = listeners
@@ -72,13 +74,25 @@ impl Sidecar {
             .map(|(listener, wanted)| listener.local_addr().map_err(|e| listen_error(*wanted, e)))
             .collect::<Result<Vec<_>, _>>()?;
         let slots = Arc::new(tokio::sync::Semaphore::new(config.limits.max_streams));
-        let shared = Arc::new(Shared { config: Arc::new(config), endpoints });
+        let shared = Arc::new(Shared {
+            config: Arc::new(config),
+            endpoints,
+        });
         let (stop, stopped) = watch::channel(false);
         let mut acceptors = JoinSet::new();
         for listener in listeners {
-            acceptors.spawn(accept(listener, Arc::clone(&shared), Arc::clone(&slots), stopped.clone()));
+            acceptors.spawn(accept(
+                listener,
+                Arc::clone(&shared),
+                Arc::clone(&slots),
+                stopped.clone(),
+            ));
         }
-        Ok(Self { addresses, stop, acceptors })
+        Ok(Self {
+            addresses,
+            stop,
+            acceptors,
+        })
     }
 
     /// The addresses, with the ports that the system chose.
@@ -102,11 +116,17 @@ fn listen_error(address: SocketAddr, source: io::Error) -> RunError {
         io::ErrorKind::AddrInUse => {
             "another program uses this address, perhaps a second xbosh; stop it or set another `listen`"
         }
-        io::ErrorKind::PermissionDenied => "ports below 1024 need special rights; set another `listen`",
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need special rights; set another `listen`"
+        }
         io::ErrorKind::AddrNotAvailable => "this machine has no such address; check `listen`",
         _ => "check `listen`",
     };
-    RunError::Listen { address, hint, source }
+    RunError::Listen {
+        address,
+        hint,
+        source,
+    }
 }
 
 /// Accepts until told to stop, then waits for the clients it accepted.
@@ -157,7 +177,14 @@ fn refuse(client: &TcpStream, peer: SocketAddr) {
 /// A whole stream that says no (S-12).
 fn refusal() -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
-    ServerHeader { from: "", id: "0", to: None, lang: "en", version: Some(Version::V1_0) }.write(&mut out);
+    ServerHeader {
+        from: "",
+        id: "0",
+        to: None,
+        lang: "en",
+        version: Some(Version::V1_0),
+    }
+    .write(&mut out);
     fault(FaultReason::TooManyStreams, None).write(&mut out);
     out.extend_from_slice(STREAM_CLOSE);
     out
@@ -218,7 +245,10 @@ fn print_ready(addresses: &[SocketAddr]) {
 fn raise_open_files(max_streams: usize) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let now = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: now.maximum, maximum: now.maximum };
+    let raised = Rlimit {
+        current: now.maximum,
+        maximum: now.maximum,
+    };
     if now.current != now.maximum && setrlimit(Resource::Nofile, raised).is_err() {
         tracing::debug!("the limit of open files stays as it is");
     }

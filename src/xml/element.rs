@@ -64,7 +64,11 @@ impl fmt::Debug for Element {
 
 impl Element {
     pub(super) fn new(bytes: Bytes, facts: Facts, scope: Arc<Scope>) -> Self {
-        Self { bytes, facts, scope }
+        Self {
+            bytes,
+            facts,
+            scope,
+        }
     }
 
     pub(super) fn facts(&self) -> &Facts {
@@ -77,7 +81,10 @@ impl Element {
 
     fn str(&self, range: &Range<usize>) -> &str {
         // The framer has checked that the bytes are UTF-8; ranges end at ASCII characters.
-        self.bytes.get(range.clone()).and_then(|b| std::str::from_utf8(b).ok()).unwrap_or_default()
+        self.bytes
+            .get(range.clone())
+            .and_then(|b| std::str::from_utf8(b).ok())
+            .unwrap_or_default()
     }
 
     /// The bytes as they came.
@@ -115,9 +122,11 @@ impl Element {
     pub fn namespace(&self) -> &str {
         match &self.facts.namespace {
             Namespace::OuterDefault => self.scope.default_namespace().unwrap_or_default(),
-            Namespace::OuterPrefix(index) => {
-                self.scope.prefixes.get(usize::from(*index)).map_or("", |(_, uri)| uri.as_str())
-            }
+            Namespace::OuterPrefix(index) => self
+                .scope
+                .prefixes
+                .get(usize::from(*index))
+                .map_or("", |(_, uri)| uri.as_str()),
             Namespace::Client => "jabber:client",
             Namespace::Own(uri) => uri,
             Namespace::None => "",
@@ -135,7 +144,10 @@ impl Element {
     #[must_use]
     pub fn is_stanza(&self) -> bool {
         matches!(self.local(), "message" | "presence" | "iq")
-            && matches!(self.namespace(), "jabber:client" | "http://jabber.org/protocol/httpbind")
+            && matches!(
+                self.namespace(),
+                "jabber:client" | "http://jabber.org/protocol/httpbind"
+            )
     }
 
     /// A stanza of jabber:client written with a prefix (E-11).
@@ -165,8 +177,13 @@ impl Element {
         // It was accepted once, so it parses.
         let tag_parts = token::parse_start_tag(tag, usize::MAX).ok()?;
         tag_parts.attributes.iter().find_map(|attribute| {
-            let start = if attribute.name.prefix.is_empty() { &attribute.name.local } else { &attribute.name.prefix };
-            (self.str(&(start.start..attribute.name.local.end)) == name).then(|| self.str(&attribute.value))
+            let start = if attribute.name.prefix.is_empty() {
+                &attribute.name.local
+            } else {
+                &attribute.name.prefix
+            };
+            (self.str(&(start.start..attribute.name.local.end)) == name)
+                .then(|| self.str(&attribute.value))
         })
     }
 
@@ -208,14 +225,22 @@ impl Element {
         let mut reader = NsReader::from_reader(&self.bytes[..]);
         let mut depth = 0;
         loop {
-            let Ok((namespace, event)) = reader.read_resolved_event() else { return };
+            let Ok((namespace, event)) = reader.read_resolved_event() else {
+                return;
+            };
             let opens = matches!(event, Event::Start(_));
             match event {
                 Event::Start(tag) | Event::Empty(tag) => {
                     let uri = match namespace {
                         ResolveResult::Bound(uri) => uri.0.to_owned(),
-                        ResolveResult::Unbound => self.scope.default_namespace().unwrap_or_default().to_owned(),
-                        ResolveResult::Unknown(prefix) => self.scope.prefix(&prefix).unwrap_or_default().to_owned(),
+                        ResolveResult::Unbound => self
+                            .scope
+                            .default_namespace()
+                            .unwrap_or_default()
+                            .to_owned(),
+                        ResolveResult::Unknown(prefix) => {
+                            self.scope.prefix(&prefix).unwrap_or_default().to_owned()
+                        }
                     };
                     let local = tag.local_name();
                     visit(depth, &uri, local.as_ref());

@@ -79,7 +79,8 @@ impl Header {
     #[must_use]
     pub fn attr_ns(&self, namespace: &str, local: &str) -> Option<&str> {
         let mut all = self.attributes.iter();
-        all.find(|a| a.local == local && a.namespace == namespace).map(|a| a.value.as_str())
+        all.find(|a| a.local == local && a.namespace == namespace)
+            .map(|a| a.value.as_str())
     }
 
     /// `xml:lang`.
@@ -259,7 +260,9 @@ impl Framer {
             match self.buf.get(1) {
                 None => return Ok(None),
                 Some(b'?') => {
-                    let Some(end) = self.declaration_end()? else { return self.more(self.limits.max_header_bytes) };
+                    let Some(end) = self.declaration_end()? else {
+                        return self.more(self.limits.max_header_bytes);
+                    };
                     token::check_declaration(&self.buf[..end])?;
                     self.advance(end);
                     self.skip_blanks();
@@ -269,7 +272,9 @@ impl Framer {
                 }
                 Some(b'!') => return Err(XmlError::Restricted("a comment or document type")),
                 Some(b'/') if self.restarted => {
-                    let Some(end) = self.tag_end()? else { return self.more(self.limits.max_header_bytes) };
+                    let Some(end) = self.tag_end()? else {
+                        return self.more(self.limits.max_header_bytes);
+                    };
                     token::parse_end_tag(&self.buf[..end])?;
                     self.advance(end);
                     self.place = Place::After;
@@ -277,7 +282,9 @@ impl Framer {
                 }
                 Some(b'/') => return Err(XmlError::NotWellFormed("an end tag without its start")),
                 Some(_) => {
-                    let Some(end) = self.tag_end()? else { return self.more(self.limits.max_header_bytes) };
+                    let Some(end) = self.tag_end()? else {
+                        return self.more(self.limits.max_header_bytes);
+                    };
                     if end > self.limits.max_header_bytes {
                         return Err(XmlError::TooLarge);
                     }
@@ -317,7 +324,10 @@ impl Framer {
                 "" if attribute => Ok(String::new()),
                 "" => Ok(scope.default.clone().unwrap_or_default()),
                 "xml" => Ok(NS_XML.to_owned()),
-                prefix => scope.prefix(prefix).map(str::to_owned).ok_or(XmlError::NotWellFormed("an undeclared prefix")),
+                prefix => scope
+                    .prefix(prefix)
+                    .map(str::to_owned)
+                    .ok_or(XmlError::NotWellFormed("an undeclared prefix")),
             }
         };
         let mut attributes: Vec<Attribute> = Vec::new();
@@ -341,7 +351,11 @@ impl Framer {
         };
         self.root = self.buf[qualified(&tag.name)].to_vec();
         self.scope = Arc::clone(&header.scope);
-        self.place = if tag.self_closing { Place::EmptyRoot } else { Place::Root };
+        self.place = if tag.self_closing {
+            Place::EmptyRoot
+        } else {
+            Place::Root
+        };
         self.advance(end);
         Ok(Frame::Header(header))
     }
@@ -372,7 +386,10 @@ impl Framer {
                 }
                 Some(b'?') => {
                     let head = &self.buf[..self.buf.len().min(6)];
-                    return if head.len() == 6 && head.starts_with(b"<?xml") && token::is_blank(head[5]) {
+                    return if head.len() == 6
+                        && head.starts_with(b"<?xml")
+                        && token::is_blank(head[5])
+                    {
                         Ok(Some(Frame::NewDocument))
                     } else if head.len() < 6 && b"<?xml".starts_with(&head[..head.len().min(5)]) {
                         Ok(None)
@@ -381,7 +398,9 @@ impl Framer {
                     };
                 }
                 Some(b'/') => {
-                    let Some(end) = self.tag_end()? else { return self.more(self.limits.max_element_bytes) };
+                    let Some(end) = self.tag_end()? else {
+                        return self.more(self.limits.max_element_bytes);
+                    };
                     let name = token::parse_end_tag(&self.buf[..end])?;
                     if self.buf[name] != self.root[..] {
                         return Err(XmlError::NotWellFormed("an end tag that does not match"));
@@ -391,7 +410,9 @@ impl Framer {
                     return Ok(Some(Frame::End));
                 }
                 Some(_) => {
-                    let Some(end) = self.tag_end()? else { return self.more(self.limits.max_element_bytes) };
+                    let Some(end) = self.tag_end()? else {
+                        return self.more(self.limits.max_element_bytes);
+                    };
                     let tag = token::parse_start_tag(&self.buf[..end], self.limits.max_attributes)?;
                     if self.str(&tag.name.local) == "stream" {
                         self.scan = Scan::default();
@@ -446,12 +467,19 @@ impl Framer {
                     }
                 }
                 Some(b'/') => {
-                    let Some(end) = self.tag_end()? else { return self.more(self.limits.max_element_bytes) };
+                    let Some(end) = self.tag_end()? else {
+                        return self.more(self.limits.max_element_bytes);
+                    };
                     self.close_element(end)?;
                 }
                 Some(_) => {
-                    let Some(end) = self.tag_end()? else { return self.more(self.limits.max_element_bytes) };
-                    let tag = token::parse_start_tag(&self.buf[self.settled..self.settled + end], self.limits.max_attributes)?;
+                    let Some(end) = self.tag_end()? else {
+                        return self.more(self.limits.max_element_bytes);
+                    };
+                    let tag = token::parse_start_tag(
+                        &self.buf[self.settled..self.settled + end],
+                        self.limits.max_attributes,
+                    )?;
                     self.open_element(tag, end)?;
                 }
             }
@@ -491,7 +519,9 @@ impl Framer {
             let tail = &rest[scan.at.min(rest.len())..];
             let found = match scan.quote {
                 Some(quote) => memchr::memchr2(quote, b'<', tail),
-                None => tail.iter().position(|b| matches!(b, b'>' | b'<' | b'"' | b'\'')),
+                None => tail
+                    .iter()
+                    .position(|b| matches!(b, b'>' | b'<' | b'"' | b'\'')),
             };
             let Some(offset) = found else {
                 scan.at = rest.len();
@@ -506,14 +536,24 @@ impl Framer {
                     self.scan = Scan::default();
                     return Ok(Some(scan.at));
                 }
-                quote => scan.quote = if scan.quote.is_some() { None } else { Some(quote) },
+                quote => {
+                    scan.quote = if scan.quote.is_some() {
+                        None
+                    } else {
+                        Some(quote)
+                    }
+                }
             }
         }
     }
 
     /// More bytes are needed; what is here already may be too much.
     fn more(&self, limit: usize) -> Result<Option<Frame>, XmlError> {
-        if self.buf.len() > limit { Err(XmlError::TooLarge) } else { Ok(None) }
+        if self.buf.len() > limit {
+            Err(XmlError::TooLarge)
+        } else {
+            Ok(None)
+        }
     }
 
     /// Takes in a start tag of `length` bytes at the settled position.
@@ -532,7 +572,10 @@ impl Framer {
                 if prefix.is_empty() {
                     own_default = Some(attribute.whole.clone());
                 }
-                self.declarations.push(Declaration { prefix, uri: attribute.value.clone() });
+                self.declarations.push(Declaration {
+                    prefix,
+                    uri: attribute.value.clone(),
+                });
             } else if &self.buf[qualified(&attribute.name)] == b"xml:lang" {
                 has_lang = true;
             }
@@ -568,7 +611,10 @@ impl Framer {
                 self.place = Place::Inside;
             }
         } else {
-            self.open.push(Open { name: qualified(&tag.name), declarations: before });
+            self.open.push(Open {
+                name: qualified(&tag.name),
+                declarations: before,
+            });
         }
         Ok(())
     }
@@ -597,8 +643,15 @@ impl Framer {
         self.scan = Scan::default();
         self.place = Place::Root;
         self.declarations.clear();
-        let facts = self.facts.take().ok_or(XmlError::NotWellFormed("no element"))?;
-        Ok(Frame::Element(Element::new(bytes, facts, Arc::clone(&self.scope))))
+        let facts = self
+            .facts
+            .take()
+            .ok_or(XmlError::NotWellFormed("no element"))?;
+        Ok(Frame::Element(Element::new(
+            bytes,
+            facts,
+            Arc::clone(&self.scope),
+        )))
     }
 
     /// The prefix that this attribute declares, empty for the default; `None` for an ordinary attribute.
@@ -613,17 +666,29 @@ impl Framer {
         let allowed = if declares_default {
             uri != NS_XML && uri != NS_XMLNS
         } else {
-            local != "xmlns" && !uri.is_empty() && uri != NS_XMLNS && (local == "xml") == (uri == NS_XML)
+            local != "xmlns"
+                && !uri.is_empty()
+                && uri != NS_XMLNS
+                && (local == "xml") == (uri == NS_XML)
         };
         if !allowed {
-            return Err(XmlError::NotWellFormed("a namespace declaration that is not allowed"));
+            return Err(XmlError::NotWellFormed(
+                "a namespace declaration that is not allowed",
+            ));
         }
-        let range = if declares_default { attribute.name.prefix.clone() } else { attribute.name.local.clone() };
+        let range = if declares_default {
+            attribute.name.prefix.clone()
+        } else {
+            attribute.name.local.clone()
+        };
         Ok(Some(range))
     }
 
     fn declaration(&self, prefix: &[u8]) -> Option<&Declaration> {
-        self.declarations.iter().rev().find(|d| &self.buf[d.prefix.clone()] == prefix)
+        self.declarations
+            .iter()
+            .rev()
+            .find(|d| &self.buf[d.prefix.clone()] == prefix)
     }
 
     fn resolve_element(&mut self, name: &Name) -> Result<Namespace, XmlError> {
@@ -653,8 +718,13 @@ impl Framer {
         if let Some(declaration) = self.declaration(name) {
             return Ok(own(self.str(&declaration.uri)));
         }
-        let index = self.scope.index_of(name).and_then(|index| u16::try_from(index).ok());
-        let Some(index) = index else { return Err(XmlError::NotWellFormed("an undeclared prefix")) };
+        let index = self
+            .scope
+            .index_of(name)
+            .and_then(|index| u16::try_from(index).ok());
+        let Some(index) = index else {
+            return Err(XmlError::NotWellFormed("an undeclared prefix"));
+        };
         if let Some(facts) = &mut self.facts
             && !facts.outer_prefixes.contains(&index)
         {
@@ -669,7 +739,9 @@ impl Framer {
             "" => Ok(String::new()),
             "xml" => Ok(NS_XML.to_owned()),
             prefix => Ok(match self.declaration(prefix.as_bytes()) {
-                Some(declaration) => escape::attribute_value(self.str(&declaration.uri)).into_owned(),
+                Some(declaration) => {
+                    escape::attribute_value(self.str(&declaration.uri)).into_owned()
+                }
                 None => self.scope.prefix(prefix).unwrap_or_default().to_owned(),
             }),
         }
@@ -691,7 +763,9 @@ impl Framer {
                 let other = &self.buf[earlier.name.prefix.clone()];
                 let declares = prefix == b"xmlns" || other == b"xmlns";
                 let both_prefixed = !prefix.is_empty() && !other.is_empty() && !declares;
-                if prefix == other || both_prefixed && namespace(&attribute.name)? == namespace(&earlier.name)? {
+                if prefix == other
+                    || both_prefixed && namespace(&attribute.name)? == namespace(&earlier.name)?
+                {
                     return Err(XmlError::NotWellFormed("an attribute that stands twice"));
                 }
             }
@@ -701,7 +775,10 @@ impl Framer {
 
     fn str(&self, range: &Range<usize>) -> &str {
         // Every slice asked for has been checked to be UTF-8.
-        self.buf.get(range.clone()).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
+        self.buf
+            .get(range.clone())
+            .and_then(|bytes| std::str::from_utf8(bytes).ok())
+            .unwrap_or_default()
     }
 
     fn advance(&mut self, count: usize) {
@@ -716,7 +793,11 @@ impl Framer {
 }
 
 fn qualified(name: &Name) -> Range<usize> {
-    let start = if name.prefix.is_empty() { name.local.start } else { name.prefix.start };
+    let start = if name.prefix.is_empty() {
+        name.local.start
+    } else {
+        name.prefix.start
+    };
     start..name.local.end
 }
 

@@ -26,11 +26,16 @@ impl Scope {
     /// The namespace bound to a prefix.
     #[must_use]
     pub fn prefix(&self, prefix: &str) -> Option<&str> {
-        self.prefixes.iter().find(|(known, _)| known == prefix).map(|(_, uri)| uri.as_str())
+        self.prefixes
+            .iter()
+            .find(|(known, _)| known == prefix)
+            .map(|(_, uri)| uri.as_str())
     }
 
     pub(super) fn index_of(&self, prefix: &[u8]) -> Option<usize> {
-        self.prefixes.iter().position(|(known, _)| known.as_bytes() == prefix)
+        self.prefixes
+            .iter()
+            .position(|(known, _)| known.as_bytes() == prefix)
     }
 }
 
@@ -43,7 +48,11 @@ impl Element {
         out.reserve(bytes.len() + 64);
         out.put_slice(&bytes[..self.facts().name_end]);
         if self.facts().own_default.is_none() && self.facts().uses_outer_default {
-            declare(out, "xmlns", self.scope().default_namespace().unwrap_or_default());
+            declare(
+                out,
+                "xmlns",
+                self.scope().default_namespace().unwrap_or_default(),
+            );
         }
         self.declare_outer_prefixes(out, None);
         self.add_lang(lang, out);
@@ -77,7 +86,9 @@ impl Element {
         self.add_lang(lang, out);
         let rest = match &facts.own_default {
             // Inside a prefixed element the declaration is there for its children.
-            Some(own) if self.prefix().is_none() && !rename && self.own_default_value() == CLIENT => {
+            Some(own)
+                if self.prefix().is_none() && !rename && self.own_default_value() == CLIENT =>
+            {
                 out.put_slice(&bytes[name_end..own.start]);
                 own.end
             }

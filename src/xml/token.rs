@@ -89,7 +89,12 @@ pub(super) fn check_text(bytes: &[u8], complete: bool) -> Result<usize, XmlError
         {
             settled = error.valid_up_to();
         }
-        let brackets = bytes[..settled].iter().rev().take(2).take_while(|b| **b == b']').count();
+        let brackets = bytes[..settled]
+            .iter()
+            .rev()
+            .take(2)
+            .take_while(|b| **b == b']')
+            .count();
         settled -= brackets;
         // A cut U+FFFE or U+FFFF is a cut character and waits already.
     }
@@ -127,8 +132,9 @@ pub(super) fn parse_start_tag(tag: &[u8], max_attributes: usize) -> Result<Start
         if !matches!(quote, b'"' | b'\'') {
             return Err(XmlError::NotWellFormed("an attribute value without quotes"));
         }
-        let length = memchr::memchr(quote, &tag[at + 1..end])
-            .ok_or(XmlError::NotWellFormed("an attribute value without its end"))?;
+        let length = memchr::memchr(quote, &tag[at + 1..end]).ok_or(XmlError::NotWellFormed(
+            "an attribute value without its end",
+        ))?;
         let value = at + 1..at + 1 + length;
         if memchr::memchr(b'<', &tag[value.clone()]).is_some() {
             return Err(XmlError::NotWellFormed("< in an attribute value"));
@@ -139,9 +145,17 @@ pub(super) fn parse_start_tag(tag: &[u8], max_attributes: usize) -> Result<Start
         if attributes.len() >= max_attributes {
             return Err(XmlError::TooManyAttributes);
         }
-        attributes.push(RawAttribute { name, value, whole: before..at });
+        attributes.push(RawAttribute {
+            name,
+            value,
+            whole: before..at,
+        });
     }
-    Ok(StartTag { name, attributes, self_closing })
+    Ok(StartTag {
+        name,
+        attributes,
+        self_closing,
+    })
 }
 
 /// Parses `</name>`, whole; the range of the qualified name.
@@ -150,9 +164,15 @@ pub(super) fn parse_end_tag(tag: &[u8]) -> Result<Range<usize>, XmlError> {
     let end = tag.len() - 1;
     let (name, at) = parse_name(tag, 2, end)?;
     if skip_blanks(tag, at, end) != end {
-        return Err(XmlError::NotWellFormed("something behind the name of an end tag"));
+        return Err(XmlError::NotWellFormed(
+            "something behind the name of an end tag",
+        ));
     }
-    let start = if name.prefix.is_empty() { name.local.start } else { name.prefix.start };
+    let start = if name.prefix.is_empty() {
+        name.local.start
+    } else {
+        name.prefix.start
+    };
     Ok(start..name.local.end)
 }
 
@@ -169,7 +189,13 @@ fn parse_name(tag: &[u8], from: usize, end: usize) -> Result<(Name, usize), XmlE
     let first = scan_name(&tag[from..end])?;
     let after = from + first;
     if tag[..end].get(after) != Some(&b':') {
-        return Ok((Name { prefix: from..from, local: from..after }, after));
+        return Ok((
+            Name {
+                prefix: from..from,
+                local: from..after,
+            },
+            after,
+        ));
     }
     let second = scan_name(&tag[after + 1..end])?;
     let local = after + 1..after + 1 + second;
@@ -177,7 +203,13 @@ fn parse_name(tag: &[u8], from: usize, end: usize) -> Result<(Name, usize), XmlE
         return Err(XmlError::NotWellFormed("two colons in a name"));
     }
     let at = local.end;
-    Ok((Name { prefix: from..after, local }, at))
+    Ok((
+        Name {
+            prefix: from..after,
+            local,
+        },
+        at,
+    ))
 }
 
 /// Length of the NCName at the start.
@@ -192,7 +224,9 @@ fn scan_name(bytes: &[u8]) -> Result<usize, XmlError> {
     } else {
         ascii
     };
-    let first = std::str::from_utf8(&bytes[..length]).ok().and_then(|name| name.chars().next());
+    let first = std::str::from_utf8(&bytes[..length])
+        .ok()
+        .and_then(|name| name.chars().next());
     match first {
         Some(first) if is_name_start(first) => Ok(length),
         Some(_) | None => Err(XmlError::NotWellFormed("a name that is none")),
@@ -216,7 +250,10 @@ const fn is_name_char(c: char) -> bool {
 /// Checks `<?xml … ?>`, whole (XML 1.0 section 2.8).
 pub(super) fn check_declaration(declaration: &[u8]) -> Result<(), XmlError> {
     let text = check_chars(declaration)?;
-    let inner = text.strip_prefix("<?xml").and_then(|t| t.strip_suffix("?>")).unwrap_or_default();
+    let inner = text
+        .strip_prefix("<?xml")
+        .and_then(|t| t.strip_suffix("?>"))
+        .unwrap_or_default();
     let as_tag = format!("<xml{inner}>");
     let tag = parse_start_tag(as_tag.as_bytes(), 3)?;
     let mut expected = ["version", "encoding", "standalone"].iter();
@@ -224,21 +261,34 @@ pub(super) fn check_declaration(declaration: &[u8]) -> Result<(), XmlError> {
         let name = &as_tag[attribute.whole.start..attribute.value.start - 1];
         let name = name.trim_matches(|c: char| c.is_ascii_whitespace() || c == '=');
         if !expected.any(|known| *known == name) {
-            return Err(XmlError::NotWellFormed("an XML declaration with odd attributes"));
+            return Err(XmlError::NotWellFormed(
+                "an XML declaration with odd attributes",
+            ));
         }
         let value = &as_tag[attribute.value.clone()];
         match name {
-            "version" if !value.starts_with("1.") => return Err(XmlError::NotWellFormed("an XML version other than 1")),
-            "encoding" if !value.eq_ignore_ascii_case("utf-8") => return Err(XmlError::UnsupportedEncoding),
+            "version" if !value.starts_with("1.") => {
+                return Err(XmlError::NotWellFormed("an XML version other than 1"));
+            }
+            "encoding" if !value.eq_ignore_ascii_case("utf-8") => {
+                return Err(XmlError::UnsupportedEncoding);
+            }
             "standalone" if !matches!(value, "yes" | "no") => {
-                return Err(XmlError::NotWellFormed("standalone that is neither yes nor no"));
+                return Err(XmlError::NotWellFormed(
+                    "standalone that is neither yes nor no",
+                ));
             }
             _ => {}
         }
     }
-    let first = tag.attributes.first().map(|a| &as_tag[a.name.local.clone()]);
+    let first = tag
+        .attributes
+        .first()
+        .map(|a| &as_tag[a.name.local.clone()]);
     if first != Some("version") {
-        return Err(XmlError::NotWellFormed("an XML declaration without version"));
+        return Err(XmlError::NotWellFormed(
+            "an XML declaration without version",
+        ));
     }
     Ok(())
 }

@@ -15,7 +15,10 @@ fn b61_last_payload_rides_with_terminate() {
     rig.empty(terminate.key);
     assert_eq!(rig.events(), Vec::<String>::new());
     rig.reply(poll.key, "<body xmlns='http://jabber.org/protocol/httpbind' type='terminate'><message id='last'/></body>");
-    assert_eq!(rig.events(), ["message last", "closed: terminated, confirmed true"]);
+    assert_eq!(
+        rig.events(),
+        ["message last", "closed: terminated, confirmed true"]
+    );
 }
 
 /// B-61: the terminate request waits up to 2 s for a free slot, then exceeds the window by one.
@@ -96,7 +99,10 @@ fn b62_zero_bytes_after_terminate() {
     rig.session.terminate(Duration::from_secs(5), rig.now);
     let terminate = rig.sent();
     rig.reply(poll.key, "");
-    rig.reply(terminate.key, "<body xmlns='http://jabber.org/protocol/httpbind' type='terminate'/>");
+    rig.reply(
+        terminate.key,
+        "<body xmlns='http://jabber.org/protocol/httpbind' type='terminate'/>",
+    );
     assert_eq!(rig.events(), ["closed: terminated, confirmed true"]);
 }
 
@@ -107,7 +113,10 @@ fn b62_other_request_after_own_terminate() {
     rig.session.terminate(Duration::from_secs(5), rig.now);
     let terminate = rig.sent();
     rig.reply(poll.key, "<body xmlns='http://jabber.org/protocol/httpbind' type='terminate' condition='other-request'/>");
-    rig.reply(terminate.key, "<body xmlns='http://jabber.org/protocol/httpbind' type='terminate'/>");
+    rig.reply(
+        terminate.key,
+        "<body xmlns='http://jabber.org/protocol/httpbind' type='terminate'/>",
+    );
     assert_eq!(rig.events(), ["closed: terminated, confirmed true"]);
 }
 
@@ -130,7 +139,10 @@ fn b57_every_condition() {
         assert_eq!(rig.events(), [format!("closed: {condition} None []")]);
     }
     let (mut rig, poll) = Rig::bound();
-    rig.reply(poll.key, "<body xmlns='http://jabber.org/protocol/httpbind' type='terminal' condition='rain'/>");
+    rig.reply(
+        poll.key,
+        "<body xmlns='http://jabber.org/protocol/httpbind' type='terminal' condition='rain'/>",
+    );
     assert_eq!(rig.events(), ["closed: undefined-condition None []"]);
 }
 
@@ -144,7 +156,10 @@ fn c07_the_cause_comes_from_another_reply() {
     rig.reply(second.key, "<body xmlns='http://jabber.org/protocol/httpbind' type='terminate' condition='other-request'/>");
     assert_eq!(rig.events(), Vec::<String>::new());
     rig.reply(poll.key, "<body xmlns='http://jabber.org/protocol/httpbind' type='terminate' condition='policy-violation'><message xmlns='jabber:client' id='a'/></body>");
-    assert_eq!(rig.events(), ["message a", "closed: policy-violation None []"]);
+    assert_eq!(
+        rig.events(),
+        ["message a", "closed: policy-violation None []"]
+    );
 }
 
 /// C-07: nothing else comes within 2 s.
@@ -169,7 +184,10 @@ fn x18_remote_stream_error() {
         "<body xmlns='http://jabber.org/protocol/httpbind' xmlns:stream='http://etherx.jabber.org/streams' type='terminate' \
          condition='remote-stream-error'><message xmlns='jabber:client' id='a'/><stream:error><conflict xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></body>",
     );
-    assert_eq!(rig.events(), ["message a", "closed: remote-stream-error None [\"error\"]"]);
+    assert_eq!(
+        rig.events(),
+        ["message a", "closed: remote-stream-error None [\"error\"]"]
+    );
 }
 
 /// cm-quirks section 6: ejabberd's terminate with doubled attributes is read all the same.

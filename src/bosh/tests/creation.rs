@@ -24,7 +24,10 @@ fn b12_to_b22_creation_request() {
 /// X-08, B-17, B-16: what is not asked for is not there.
 #[test]
 fn x08_old_clients_send_no_version_upstream() {
-    let mut rig = Rig::with(Requested { xmpp_version: false, ..requested() });
+    let mut rig = Rig::with(Requested {
+        xmpp_version: false,
+        ..requested()
+    });
     let names = attribute_names(&rig.sent());
     assert_eq!(names, ["ack", "hold", "lang", "rid", "to", "ver", "wait"]);
 }
@@ -36,7 +39,10 @@ fn b22_creation_carries_no_payload() {
     rig.say("<iq id='1'/>");
     let creation = rig.sent();
     assert!(!text(&creation).contains("<iq"));
-    rig.reply(creation.key, "<body xmlns='http://jabber.org/protocol/httpbind' sid='x' wait='5' requests='2'/>");
+    rig.reply(
+        creation.key,
+        "<body xmlns='http://jabber.org/protocol/httpbind' sid='x' wait='5' requests='2'/>",
+    );
     let second = rig.sent();
     assert_eq!(attribute(&second, "rid").as_deref(), Some("1000001"));
     assert!(text(&second).contains("<iq id='1'/>"));
@@ -54,12 +60,25 @@ fn b12_sid_round_trips() {
 /// B-23, E-62: a creation reply without sid, or with bad numbers, is no session.
 #[test]
 fn b23_unusable_creation_replies() {
-    for attributes in ["", "sid=''", "sid='a' requests='0'", "sid='a' wait='x'", "sid='a' inactivity='-1'", "sid='a' hold='1e3'"] {
+    for attributes in [
+        "",
+        "sid=''",
+        "sid='a' requests='0'",
+        "sid='a' wait='x'",
+        "sid='a' inactivity='-1'",
+        "sid='a' hold='1e3'",
+    ] {
         let mut rig = Rig::new();
         let creation = rig.sent();
-        rig.reply(creation.key, &format!("<body xmlns='http://jabber.org/protocol/httpbind' {attributes}/>"));
+        rig.reply(
+            creation.key,
+            &format!("<body xmlns='http://jabber.org/protocol/httpbind' {attributes}/>"),
+        );
         let events = rig.events();
-        assert!(events.len() == 1 && events[0].starts_with("closed: CreationReply"), "{attributes}: {events:?}");
+        assert!(
+            events.len() == 1 && events[0].starts_with("closed: CreationReply"),
+            "{attributes}: {events:?}"
+        );
         rig.nothing_to_send();
     }
 }
@@ -69,10 +88,19 @@ fn b23_unusable_creation_replies() {
 fn b24_to_b27_granted_parameters() {
     let mut rig = Rig::new();
     let creation = rig.sent();
-    rig.reply(creation.key, "<body xmlns='http://jabber.org/protocol/httpbind' sid='s'/>");
+    rig.reply(
+        creation.key,
+        "<body xmlns='http://jabber.org/protocol/httpbind' sid='s'/>",
+    );
     let granted = rig.session.granted().unwrap();
-    assert_eq!((granted.wait.as_secs(), granted.hold, granted.requests.get()), (55, 1, 2));
-    assert_eq!((granted.inactivity, granted.polling.as_secs(), granted.ver), (None, 0, None));
+    assert_eq!(
+        (granted.wait.as_secs(), granted.hold, granted.requests.get()),
+        (55, 1, 2)
+    );
+    assert_eq!(
+        (granted.inactivity, granted.polling.as_secs(), granted.ver),
+        (None, 0, None)
+    );
 
     let mut rig = Rig::new();
     let creation = rig.sent();
@@ -82,7 +110,10 @@ fn b24_to_b27_granted_parameters() {
          polling='2' ver='1.11' ack='1000000' accept='gzip,, deflate' charsets='UTF-8 X Y' secure='true' unknown='1'/>",
     );
     let granted = rig.session.granted().unwrap();
-    assert_eq!((granted.wait.as_secs(), granted.hold, granted.requests.get()), (55, 5, 6));
+    assert_eq!(
+        (granted.wait.as_secs(), granted.hold, granted.requests.get()),
+        (55, 5, 6)
+    );
     assert_eq!(granted.inactivity, Some(Duration::from_secs(30)));
     assert_eq!(granted.ver, super::super::params::Version::parse("1.6"));
     assert!(granted.acks);
@@ -92,7 +123,10 @@ fn b24_to_b27_granted_parameters() {
 #[test]
 fn b23_later_attributes_are_ignored() {
     let (mut rig, poll) = Rig::bound();
-    rig.reply(poll.key, "<body xmlns='http://jabber.org/protocol/httpbind' sid='other' requests='9' wait='1'/>");
+    rig.reply(
+        poll.key,
+        "<body xmlns='http://jabber.org/protocol/httpbind' sid='other' requests='9' wait='1'/>",
+    );
     let next = rig.sent();
     assert_eq!(attribute(&next, "sid").as_deref(), Some("s1"));
     assert_eq!(rig.session.granted().unwrap().requests.get(), 2);
@@ -111,7 +145,10 @@ fn b55_creation_attempts_have_new_rids() {
                 break request;
             }
             rig.pass(Duration::from_millis(50));
-            assert!(rig.now - started < Duration::from_secs(5), "no further attempt");
+            assert!(
+                rig.now - started < Duration::from_secs(5),
+                "no further attempt"
+            );
         };
         gaps.push((rig.now - started).as_secs_f64());
         rids.push(request.key.rid.0);
@@ -119,8 +156,14 @@ fn b55_creation_attempts_have_new_rids() {
         rig.fail(request.key, FailureKind::CmUnreachable, false);
     }
     assert_eq!(rids, [FIRST, FIRST + 1, FIRST + 2]);
-    assert!(gaps[0] == 0.0 && (0.7..1.4).contains(&gaps[1]) && (1.4..2.7).contains(&gaps[2]), "{gaps:?}");
-    assert_eq!(rig.events(), ["closed: Hop(CmUnreachable(\"it broke\", sent: false))"]);
+    assert!(
+        gaps[0] == 0.0 && (0.7..1.4).contains(&gaps[1]) && (1.4..2.7).contains(&gaps[2]),
+        "{gaps:?}"
+    );
+    assert_eq!(
+        rig.events(),
+        ["closed: Hop(CmUnreachable(\"it broke\", sent: false))"]
+    );
 }
 
 /// Failures that no repeat can mend end the set-up at once (E-31, E-32, E-34, E-40, E-55, E-58).
@@ -150,9 +193,15 @@ fn t05_late_creation_replies_are_ignored() {
     assert_eq!(rig.aborts(), [first.key]);
     rig.pass(Duration::from_secs(2));
     let second = rig.sent();
-    rig.reply(first.key, "<body xmlns='http://jabber.org/protocol/httpbind' sid='old'/>");
+    rig.reply(
+        first.key,
+        "<body xmlns='http://jabber.org/protocol/httpbind' sid='old'/>",
+    );
     assert!(rig.session.granted().is_none());
-    rig.reply(second.key, "<body xmlns='http://jabber.org/protocol/httpbind' sid='new' requests='2'/>");
+    rig.reply(
+        second.key,
+        "<body xmlns='http://jabber.org/protocol/httpbind' sid='new' requests='2'/>",
+    );
     assert_eq!(rig.session.granted().unwrap().sid.as_str(), "new");
 }
 
@@ -166,7 +215,10 @@ fn b31_creation_refused() {
             creation.key,
             &format!("<body xmlns='http://jabber.org/protocol/httpbind' type='terminate' condition='{condition}'>because</body>"),
         );
-        assert_eq!(rig.events(), [format!("closed: {condition} Some(\"because\") []")]);
+        assert_eq!(
+            rig.events(),
+            [format!("closed: {condition} Some(\"because\") []")]
+        );
         rig.nothing_to_send();
     }
 }
@@ -187,7 +239,12 @@ fn b59_redirects_are_bounded() {
     }
     let mut rig = Rig::new();
     let creation = rig.sent();
-    let reply = HttpReply { status: 308, body: Bytes::new(), location: Some("/x".into()), retry_after: None };
+    let reply = HttpReply {
+        status: 308,
+        body: Bytes::new(),
+        location: Some("/x".into()),
+        retry_after: None,
+    };
     rig.session.handle_response(creation.key, &reply, rig.now);
     assert_eq!(rig.events(), ["redirect Some(308) /x"]);
     rig.nothing_to_send();
@@ -199,7 +256,10 @@ fn b59_redirects_are_bounded() {
 #[test]
 fn b29_late_from_and_authid() {
     let (mut rig, poll) = Rig::bound();
-    rig.reply(poll.key, "<body xmlns='http://jabber.org/protocol/httpbind' from='real.example' authid='id1'/>");
+    rig.reply(
+        poll.key,
+        "<body xmlns='http://jabber.org/protocol/httpbind' from='real.example' authid='id1'/>",
+    );
     let granted = rig.session.granted().unwrap();
     assert_eq!(granted.from.as_deref(), Some("real.example"));
     assert_eq!(granted.authid.as_ref().unwrap().as_str(), "id1");

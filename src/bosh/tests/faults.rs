@@ -11,7 +11,10 @@ fn b50_repeats_are_byte_identical() {
     rig.say("<m>2</m>");
     rig.lose(second.key);
     let again = rig.sent();
-    assert_eq!((again.body, again.fresh, again.key.attempt), (second.body, true, 2));
+    assert_eq!(
+        (again.body, again.fresh, again.key.attempt),
+        (second.body, true, 2)
+    );
     rig.empty(poll.key);
     assert!(text(&rig.sent()).contains("<m>2</m>"));
 }
@@ -23,7 +26,10 @@ fn b51_stale_attempts_are_ignored() {
     rig.lose(poll.key);
     let again = rig.sent();
     rig.payload(poll.key, "<message id='stale'/>");
-    rig.reply(poll.key, "<body xmlns='http://jabber.org/protocol/httpbind' type='error'/>");
+    rig.reply(
+        poll.key,
+        "<body xmlns='http://jabber.org/protocol/httpbind' type='error'/>",
+    );
     rig.lose(poll.key);
     assert_eq!(rig.events(), Vec::<String>::new());
     rig.nothing_to_send();
@@ -51,15 +57,22 @@ fn b53_repeats_are_spaced() {
     }
     assert!(gaps[0] < 0.05, "{gaps:?}");
     assert!((0.7..1.3).contains(&gaps[1]), "{gaps:?}");
-    assert!(gaps[2..].iter().all(|gap| (1.4..2.6).contains(gap)), "{gaps:?}");
+    assert!(
+        gaps[2..].iter().all(|gap| (1.4..2.6).contains(gap)),
+        "{gaps:?}"
+    );
 }
 
 /// B-53, E-60: Retry-After is heeded, but never past a fifth of `inactivity`.
 #[test]
 fn e60_retry_after() {
     let (mut rig, poll) = Rig::bound();
-    let reply =
-        HttpReply { status: 503, body: Bytes::new(), location: None, retry_after: Some(Duration::from_secs(600)) };
+    let reply = HttpReply {
+        status: 503,
+        body: Bytes::new(),
+        location: None,
+        retry_after: Some(Duration::from_secs(600)),
+    };
     rig.session.handle_response(poll.key, &reply, rig.now);
     rig.pass(Duration::from_millis(11_900));
     assert!(rig.request().is_none());
@@ -84,13 +97,17 @@ fn b54_gives_up_when_the_budget_is_spent() {
     }
     let lived = (rig.now - start).as_secs_f64();
     assert!((114.0..118.0).contains(&lived), "{lived}");
-    assert_eq!(closed, ["closed: Hop(CmUnreachable(\"it broke\", sent: false))"]);
+    assert_eq!(
+        closed,
+        ["closed: Hop(CmUnreachable(\"it broke\", sent: false))"]
+    );
 }
 
 /// B-24: a request without a reply by `wait` plus a margin is aborted and repeated.
 #[test]
 fn b24_reply_deadline() {
-    let (mut rig, poll) = Rig::bound_with("wait='20' requests='2' hold='1' inactivity='60' ver='1.6'");
+    let (mut rig, poll) =
+        Rig::bound_with("wait='20' requests='2' hold='1' inactivity='60' ver='1.6'");
     rig.pass(Duration::from_millis(34_900));
     assert_eq!(rig.aborts(), []);
     rig.pass(Duration::from_millis(200));
@@ -115,12 +132,21 @@ fn b52_recoverable_error_repeats_in_order() {
     let (mut rig, poll) = Rig::bound();
     rig.say("<m/>");
     let second = rig.sent();
-    rig.reply(second.key, "<body xmlns='http://jabber.org/protocol/httpbind' type='error'/>");
+    rig.reply(
+        second.key,
+        "<body xmlns='http://jabber.org/protocol/httpbind' type='error'/>",
+    );
     assert_eq!(rig.aborts(), [poll.key]);
     let first_again = rig.sent();
-    assert_eq!((first_again.key.rid, &first_again.body), (poll.key.rid, &poll.body));
+    assert_eq!(
+        (first_again.key.rid, &first_again.body),
+        (poll.key.rid, &poll.body)
+    );
     let second_again = rig.sent();
-    assert_eq!((second_again.key.rid, &second_again.body), (second.key.rid, &second.body));
+    assert_eq!(
+        (second_again.key.rid, &second_again.body),
+        (second.key.rid, &second.body)
+    );
     rig.nothing_to_send();
 }
 
@@ -130,7 +156,10 @@ fn t04_endless_recoverable_errors_end() {
     let (mut rig, mut attempt) = Rig::bound();
     for round in 0.. {
         assert!(round < 20, "no end");
-        rig.reply(attempt.key, "<body xmlns='http://jabber.org/protocol/httpbind' type='error'/>");
+        rig.reply(
+            attempt.key,
+            "<body xmlns='http://jabber.org/protocol/httpbind' type='error'/>",
+        );
         let events = rig.events();
         if !events.is_empty() {
             assert_eq!(events, ["closed: Unrecoverable"]);
@@ -189,7 +218,12 @@ fn t09_broken_attempts_count_as_unanswered() {
 /// manager is believed at once.
 #[test]
 fn b58_http_errors() {
-    for (status, condition) in [(400, "bad-request"), (403, "policy-violation"), (404, "item-not-found"), (410, "item-not-found")] {
+    for (status, condition) in [
+        (400, "bad-request"),
+        (403, "policy-violation"),
+        (404, "item-not-found"),
+        (410, "item-not-found"),
+    ] {
         let (mut rig, mut attempt) = Rig::bound();
         for _ in 0..2 {
             rig.answer(attempt.key, status, "<html/>");
@@ -223,9 +257,18 @@ fn e52_and_e63_bad_bodies() {
         ("<html><form action='login'/></html>", "NotBosh"),
         ("", "NotBosh"),
         ("<body xmlns='jabber:client'/>", "NotBosh"),
-        ("<body xmlns='http://jabber.org/protocol/httpbind'><!-- x --></body>", "BadXml"),
-        ("<body xmlns='http://jabber.org/protocol/httpbind'><a></b></body>", "BadXml"),
-        ("<body xmlns='http://jabber.org/protocol/httpbind'/><body/>", "BadXml"),
+        (
+            "<body xmlns='http://jabber.org/protocol/httpbind'><!-- x --></body>",
+            "BadXml",
+        ),
+        (
+            "<body xmlns='http://jabber.org/protocol/httpbind'><a></b></body>",
+            "BadXml",
+        ),
+        (
+            "<body xmlns='http://jabber.org/protocol/httpbind'/><body/>",
+            "BadXml",
+        ),
     ] {
         let (mut rig, mut attempt) = Rig::bound();
         for _ in 0..2 {
@@ -235,7 +278,10 @@ fn e52_and_e63_bad_bodies() {
         }
         rig.reply(attempt.key, body);
         let events = rig.events();
-        assert!(events.len() == 1 && events[0].starts_with(&format!("closed: {cause}")), "{body}: {events:?}");
+        assert!(
+            events.len() == 1 && events[0].starts_with(&format!("closed: {cause}")),
+            "{body}: {events:?}"
+        );
     }
 }
 
@@ -258,7 +304,17 @@ fn b49_truncated_bodies_are_repeated() {
 #[test]
 fn e30_to_e60_do_not_end_a_live_session() {
     use FailureKind::*;
-    for kind in [ProxyUnreachable, ProxyAuth, ProxyRefused, ProxyUpstream, ProxyProtocol, TlsCertificate, Tls, CmUnreachable, NoReply] {
+    for kind in [
+        ProxyUnreachable,
+        ProxyAuth,
+        ProxyRefused,
+        ProxyUpstream,
+        ProxyProtocol,
+        TlsCertificate,
+        Tls,
+        CmUnreachable,
+        NoReply,
+    ] {
         let (mut rig, poll) = Rig::bound();
         rig.fail(poll.key, kind, false);
         let again = rig.sent();

@@ -82,10 +82,12 @@ fn b36_ten_thousand_stanzas_in_order() {
 #[test]
 fn x01_sasl_travels_alone() {
     let mut rig = Rig::open();
-    rig.session.send(Bytes::from_static(b"<auth/>"), PayloadClass::Alone);
+    rig.session
+        .send(Bytes::from_static(b"<auth/>"), PayloadClass::Alone);
     rig.say("<iq id='1'/>");
     rig.say("<iq id='2'/>");
-    rig.session.send(Bytes::from_static(b"<auth/>"), PayloadClass::Alone);
+    rig.session
+        .send(Bytes::from_static(b"<auth/>"), PayloadClass::Alone);
     let first = rig.sent();
     let second = rig.sent();
     assert!(text(&first).ends_with("><auth/></body>"));
@@ -169,7 +171,8 @@ fn b20_no_creation_attributes_later() {
 /// B-25, B-40: with requests='1' there is one request at a time and empty ones keep their distance.
 #[test]
 fn b40_polling_session() {
-    let (mut rig, poll) = Rig::bound_with("wait='0' requests='1' hold='0' inactivity='30' polling='5' ver='1.6'");
+    let (mut rig, poll) =
+        Rig::bound_with("wait='0' requests='1' hold='0' inactivity='30' polling='5' ver='1.6'");
     rig.say("<m/>");
     rig.nothing_to_send();
     rig.empty(poll.key);
@@ -233,9 +236,15 @@ fn b34_rid_limit() {
         first_rid: Rid(super::super::params::RID_LIMIT - 1),
         seed: 1,
     };
-    let mut rig = Rig { session: Session::new(options, now), now };
+    let mut rig = Rig {
+        session: Session::new(options, now),
+        now,
+    };
     let creation = rig.sent();
-    rig.reply(creation.key, "<body xmlns='http://jabber.org/protocol/httpbind' sid='s' requests='2'/>");
+    rig.reply(
+        creation.key,
+        "<body xmlns='http://jabber.org/protocol/httpbind' sid='s' requests='2'/>",
+    );
     let last = rig.sent();
     assert_eq!(last.key.rid.0, 9_007_199_254_740_991);
     rig.empty(last.key);

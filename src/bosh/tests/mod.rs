@@ -12,8 +12,8 @@ use bytes::Bytes;
 
 use super::body::NS_HTTPBIND;
 use super::{
-    CloseReason, Event, Failure, FailureKind, HttpReply, Options, PayloadClass, Request, RequestKey,
-    Requested, Rid, Session,
+    CloseReason, Event, Failure, FailureKind, HttpReply, Options, PayloadClass, Request,
+    RequestKey, Requested, Rid, Session,
 };
 use crate::xml::Limits;
 
@@ -33,7 +33,12 @@ pub(super) fn requested() -> Requested {
 }
 
 pub(super) fn limits() -> Limits {
-    Limits { max_element_bytes: 1 << 20, max_header_bytes: 16 * 1024, max_depth: 128, max_attributes: 256 }
+    Limits {
+        max_element_bytes: 1 << 20,
+        max_header_bytes: 16 * 1024,
+        max_depth: 128,
+        max_attributes: 256,
+    }
 }
 
 /// A session, its clock, and what it has told so far.
@@ -57,7 +62,10 @@ impl Rig {
             first_rid: Rid(FIRST),
             seed: 7,
         };
-        Self { session: Session::new(options, now), now }
+        Self {
+            session: Session::new(options, now),
+            now,
+        }
     }
 
     /// A session that the usual manager has granted; nothing held, features delivered.
@@ -129,8 +137,12 @@ impl Rig {
     }
 
     pub(super) fn answer(&mut self, key: RequestKey, status: u16, body: &str) {
-        let reply =
-            HttpReply { status, body: Bytes::copy_from_slice(body.as_bytes()), location: None, retry_after: None };
+        let reply = HttpReply {
+            status,
+            body: Bytes::copy_from_slice(body.as_bytes()),
+            location: None,
+            retry_after: None,
+        };
         self.session.handle_response(key, &reply, self.now);
     }
 
@@ -140,7 +152,15 @@ impl Rig {
     }
 
     pub(super) fn fail(&mut self, key: RequestKey, kind: FailureKind, sent: bool) {
-        self.session.handle_failure(key, Failure { kind, text: "it broke".into(), sent }, self.now);
+        self.session.handle_failure(
+            key,
+            Failure {
+                kind,
+                text: "it broke".into(),
+                sent,
+            },
+            self.now,
+        );
     }
 
     /// Time passes; every timer on the way fires at its time.
@@ -159,7 +179,10 @@ impl Rig {
     }
 
     pub(super) fn say(&mut self, payload: &str) {
-        self.session.send(Bytes::copy_from_slice(payload.as_bytes()), PayloadClass::Together);
+        self.session.send(
+            Bytes::copy_from_slice(payload.as_bytes()),
+            PayloadClass::Together,
+        );
     }
 
     /// What was told since the last call: `opened`, payload by local name and id, `closed: …`.
@@ -182,13 +205,19 @@ impl Rig {
     }
 }
 
-
 fn short(reason: &CloseReason) -> String {
     match reason {
         CloseReason::Terminated { confirmed } => format!("terminated, confirmed {confirmed}"),
         CloseReason::Ended => "ended".into(),
-        CloseReason::Condition { condition, text, stream_error } => {
-            let names: Vec<_> = stream_error.iter().map(crate::xml::Element::local).collect();
+        CloseReason::Condition {
+            condition,
+            text,
+            stream_error,
+        } => {
+            let names: Vec<_> = stream_error
+                .iter()
+                .map(crate::xml::Element::local)
+                .collect();
             format!("{condition} {text:?} {names:?}")
         }
         CloseReason::Failed(cause) => format!("{cause:?}"),
@@ -209,7 +238,9 @@ pub(super) fn attribute(request: &Request, name: &str) -> Option<String> {
         Some(("xmpp", local)) => (Some("urn:xmpp:xbosh"), local),
         _ => (None, name),
     };
-    let found = root.attributes().find(|a| a.namespace() == namespace && a.name() == local);
+    let found = root
+        .attributes()
+        .find(|a| a.namespace() == namespace && a.name() == local);
     found.map(|a| a.value().to_owned())
 }
 
@@ -217,7 +248,11 @@ pub(super) fn attribute(request: &Request, name: &str) -> Option<String> {
 pub(super) fn attribute_names(request: &Request) -> Vec<String> {
     let text = text(request);
     let document = roxmltree::Document::parse(&text).unwrap();
-    let mut names: Vec<_> = document.root_element().attributes().map(|a| a.name().to_owned()).collect();
+    let mut names: Vec<_> = document
+        .root_element()
+        .attributes()
+        .map(|a| a.name().to_owned())
+        .collect();
     names.sort();
     names
 }

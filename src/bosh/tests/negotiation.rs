@@ -6,9 +6,13 @@ use super::*;
 #[test]
 fn x13_restart_goes_alone_and_first() {
     let mut rig = Rig::open();
-    rig.session.send(Bytes::from_static(b"<auth/>"), PayloadClass::Alone);
+    rig.session
+        .send(Bytes::from_static(b"<auth/>"), PayloadClass::Alone);
     let auth = rig.sent();
-    rig.payload(auth.key, "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>");
+    rig.payload(
+        auth.key,
+        "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>",
+    );
     assert_eq!(rig.events(), ["success"]);
     rig.say("<iq id='early'/>");
     rig.session.restart();
@@ -42,7 +46,10 @@ fn x16_polls_until_features_come() {
 fn x10_late_features() {
     let mut rig = Rig::new();
     let creation = rig.sent();
-    rig.reply(creation.key, "<body xmlns='http://jabber.org/protocol/httpbind' sid='s' requests='2' inactivity='60'/>");
+    rig.reply(
+        creation.key,
+        "<body xmlns='http://jabber.org/protocol/httpbind' sid='s' requests='2' inactivity='60'/>",
+    );
     let poll = rig.sent();
     assert_eq!(rig.events(), ["opened"]);
     rig.empty(poll.key);
@@ -64,7 +71,8 @@ fn t18_polls_at_a_third_of_inactivity_before_binding() {
     rig.pass(Duration::from_secs(30));
     assert!(rig.request().is_none());
     // The client's element is not held back by the poll.
-    rig.session.send(Bytes::from_static(b"<auth/>"), PayloadClass::Alone);
+    rig.session
+        .send(Bytes::from_static(b"<auth/>"), PayloadClass::Alone);
     let auth = rig.sent();
     rig.empty(poll.key);
     rig.payload(auth.key, "<challenge/>");
@@ -76,7 +84,8 @@ fn t18_polls_at_a_third_of_inactivity_before_binding() {
 #[test]
 fn t17_outcome_owed_is_polled_for() {
     let mut rig = Rig::open();
-    rig.session.send(Bytes::from_static(b"<auth/>"), PayloadClass::Alone);
+    rig.session
+        .send(Bytes::from_static(b"<auth/>"), PayloadClass::Alone);
     let auth = rig.sent();
     rig.empty(auth.key);
     let poll = rig.sent();
@@ -88,7 +97,8 @@ fn t17_outcome_owed_is_polled_for() {
 #[test]
 fn t17_sasl2_success_polls_at_once() {
     let mut rig = Rig::open();
-    rig.session.send(Bytes::from_static(b"<authenticate/>"), PayloadClass::Alone);
+    rig.session
+        .send(Bytes::from_static(b"<authenticate/>"), PayloadClass::Alone);
     let auth = rig.sent();
     rig.payload(auth.key, "<success xmlns='urn:xmpp:sasl:2'/>");
     rig.session.expect();
@@ -122,8 +132,14 @@ fn t17_parked_reply_is_flushed() {
 /// S-40: an old client gets no features, so none are polled for.
 #[test]
 fn s40_no_features_are_awaited_for_old_clients() {
-    let mut rig = Rig::with(Requested { xmpp_version: false, ..requested() });
+    let mut rig = Rig::with(Requested {
+        xmpp_version: false,
+        ..requested()
+    });
     let creation = rig.sent();
-    rig.reply(creation.key, "<body xmlns='http://jabber.org/protocol/httpbind' sid='s' requests='2' inactivity='60'/>");
+    rig.reply(
+        creation.key,
+        "<body xmlns='http://jabber.org/protocol/httpbind' sid='s' requests='2' inactivity='60'/>",
+    );
     rig.nothing_to_send();
 }

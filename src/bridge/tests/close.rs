@@ -8,10 +8,17 @@ fn s17_client_closes() {
     let (mut rig, poll) = Rig::online();
     rig.client("<presence type='unavailable'/></stream:stream>");
     let terminate = rig.request();
-    assert!(text(&terminate).contains("type='terminate'><presence xmlns='jabber:client' type='unavailable'/>"));
+    assert!(
+        text(&terminate)
+            .contains("type='terminate'><presence xmlns='jabber:client' type='unavailable'/>")
+    );
     rig.payload(&terminate, "");
     assert_eq!(rig.output(), "");
-    rig.reply(&poll, "type='terminate'", "<message xmlns='jabber:client' id='last'/>");
+    rig.reply(
+        &poll,
+        "type='terminate'",
+        "<message xmlns='jabber:client' id='last'/>",
+    );
     assert_eq!(rig.output(), "<message id='last'/></stream:stream>");
     assert!(rig.bridge.is_finished());
 }
@@ -61,13 +68,25 @@ fn c01_to_c13_conditions() {
         ("remote-connection-failed", "remote-connection-failed", None),
         ("see-other-uri", "reset", None),
         ("system-shutdown", "system-shutdown", None),
-        ("undefined-condition", "undefined-condition", Some("cm-condition")),
+        (
+            "undefined-condition",
+            "undefined-condition",
+            Some("cm-condition"),
+        ),
         ("weather", "undefined-condition", Some("cm-condition")),
     ] {
         let (mut rig, poll) = Rig::online();
-        rig.reply(&poll, &format!("type='terminate' condition='{condition}'"), "");
+        rig.reply(
+            &poll,
+            &format!("type='terminate' condition='{condition}'"),
+            "",
+        );
         let error = stream_error(&rig.output());
-        assert_eq!((error.0.as_str(), error.2.as_deref()), (expected, app), "{condition}");
+        assert_eq!(
+            (error.0.as_str(), error.2.as_deref()),
+            (expected, app),
+            "{condition}"
+        );
         assert!(rig.bridge.is_finished(), "{condition}");
         rig.no_request();
     }
@@ -76,7 +95,10 @@ fn c01_to_c13_conditions() {
 /// C-10, C-14, T-24: an end without an error is only the stream's end.
 #[test]
 fn c14_orderly_ends() {
-    for attributes in ["type='terminate'", "type='terminate' condition='remote-stream-error'"] {
+    for attributes in [
+        "type='terminate'",
+        "type='terminate' condition='remote-stream-error'",
+    ] {
         let (mut rig, poll) = Rig::online();
         rig.reply(&poll, attributes, "");
         assert_eq!(rig.output(), "</stream:stream>", "{attributes}");
@@ -88,7 +110,10 @@ fn c14_orderly_ends() {
 #[test]
 fn x18_remote_stream_errors() {
     let conflict = "<conflict xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>";
-    for inner in [format!("<stream:error>{conflict}</stream:error>"), conflict.to_owned()] {
+    for inner in [
+        format!("<stream:error>{conflict}</stream:error>"),
+        conflict.to_owned(),
+    ] {
         let (mut rig, poll) = Rig::online();
         rig.reply(
             &poll,
@@ -96,7 +121,10 @@ fn x18_remote_stream_errors() {
             &format!("<message xmlns='jabber:client' id='a'/>{inner}"),
         );
         let output = rig.output();
-        assert!(output.starts_with("<message id='a'/><stream:error>"), "{output}");
+        assert!(
+            output.starts_with("<message id='a'/><stream:error>"),
+            "{output}"
+        );
         assert_eq!(output.matches("<stream:error>").count(), 1);
         assert_eq!(stream_error(&output).0, "conflict");
     }
@@ -133,7 +161,11 @@ fn e30_to_e60_hop_failures_at_setup() {
         assert!(output.starts_with("<?xml"), "S-12");
         assert_eq!(
             stream_error(&output),
-            ("remote-connection-failed".into(), "the hop said no: do this".into(), Some(app.into()))
+            (
+                "remote-connection-failed".into(),
+                "the hop said no: do this".into(),
+                Some(app.into())
+            )
         );
         assert!(rig.bridge.is_finished());
     }

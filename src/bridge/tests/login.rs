@@ -19,8 +19,21 @@ fn s16_restart() {
     assert_eq!(rig.output(), "");
     rig.client(HEADER);
     let second = rig.output();
-    assert!(second.starts_with("<?xml version='1.0'?><stream:stream ") && second.ends_with(BIND_FEATURES), "{second}");
-    let id = |output: &str| output.split("id='").nth(1).unwrap().split('\'').next().unwrap().to_owned();
+    assert!(
+        second.starts_with("<?xml version='1.0'?><stream:stream ")
+            && second.ends_with(BIND_FEATURES),
+        "{second}"
+    );
+    let id = |output: &str| {
+        output
+            .split("id='")
+            .nth(1)
+            .unwrap()
+            .split('\'')
+            .next()
+            .unwrap()
+            .to_owned()
+    };
     assert_ne!(id(&first), id(&second), "S-06");
     rig.no_request();
 }
@@ -66,8 +79,14 @@ fn t25_restart_split_anywhere() {
         assert!(text(&restart).contains("restart"), "{cut}");
         rig.payload(&restart, BIND_FEATURES);
         let output = rig.output();
-        assert!(output.starts_with(SUCCESS) && output.ends_with(BIND_FEATURES), "{cut}: {output}");
-        assert!(text(&rig.request()).contains("<iq xmlns='jabber:client' id='1'/>"), "{cut}");
+        assert!(
+            output.starts_with(SUCCESS) && output.ends_with(BIND_FEATURES),
+            "{cut}: {output}"
+        );
+        assert!(
+            text(&rig.request()).contains("<iq xmlns='jabber:client' id='1'/>"),
+            "{cut}"
+        );
     }
 }
 
@@ -97,7 +116,10 @@ fn s41_pipelined_header_after_failure() {
     rig.output();
     rig.client(&format!("{AUTH}{HEADER}"));
     let auth = rig.request();
-    rig.payload(&auth, "<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><not-authorized/></failure>");
+    rig.payload(
+        &auth,
+        "<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><not-authorized/></failure>",
+    );
     let output = rig.output();
     assert!(output.starts_with("<failure"));
     assert_eq!(stream_error(&output).0, "unsupported-stanza-type");
@@ -111,7 +133,8 @@ fn s39_failure_and_retry() {
     for answer in ["<not-authorized/>", "<aborted/>"] {
         rig.client(AUTH);
         let auth = rig.request();
-        let failure = format!("<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>{answer}</failure>");
+        let failure =
+            format!("<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>{answer}</failure>");
         rig.payload(&auth, &failure);
         assert_eq!(rig.output(), failure);
         rig.no_request();
@@ -139,7 +162,10 @@ fn s42_sasl2_and_bind2() {
     assert!(!text(&poll).contains("restart"));
     rig.payload(&poll, "<stream:features/>");
     let output = rig.output();
-    assert!(output.contains("</success>") && output.ends_with("<stream:features/>"), "{output}");
+    assert!(
+        output.contains("</success>") && output.ends_with("<stream:features/>"),
+        "{output}"
+    );
     assert!(!output.contains("<stream:stream"));
     // Bound: one request is held from now on.
     let held = rig.request();
@@ -154,7 +180,10 @@ fn s46_registration_before_login() {
     rig.output();
     rig.client("<iq type='set' id='r'><query xmlns='jabber:iq:register'><username>a</username></query></iq>");
     let register = rig.request();
-    rig.payload(&register, "<iq xmlns='jabber:client' type='result' id='r'/>");
+    rig.payload(
+        &register,
+        "<iq xmlns='jabber:client' type='result' id='r'/>",
+    );
     assert_eq!(rig.output(), "<iq type='result' id='r'/>");
     rig.no_request();
     rig.client(AUTH);
@@ -179,7 +208,10 @@ fn s37_starttls_is_refused() {
     let mut rig = Rig::negotiating(SASL_FEATURES);
     rig.output();
     rig.client("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
-    assert_eq!(rig.output(), "<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:stream>");
+    assert_eq!(
+        rig.output(),
+        "<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:stream>"
+    );
     assert!(rig.bridge.is_client_closed());
     assert!(text(&rig.request()).contains("type='terminate'/>"));
 }
@@ -189,8 +221,13 @@ fn s37_starttls_is_refused() {
 fn s38_compression_is_refused() {
     let mut rig = Rig::negotiating(SASL_FEATURES);
     rig.output();
-    rig.client("<compress xmlns='http://jabber.org/protocol/compress'><method>zlib</method></compress>");
-    assert_eq!(rig.output(), "<failure xmlns='http://jabber.org/protocol/compress'><setup-failed/></failure>");
+    rig.client(
+        "<compress xmlns='http://jabber.org/protocol/compress'><method>zlib</method></compress>",
+    );
+    assert_eq!(
+        rig.output(),
+        "<failure xmlns='http://jabber.org/protocol/compress'><setup-failed/></failure>"
+    );
     rig.client(AUTH);
     assert!(text(&rig.request()).contains("<auth"));
 }
@@ -204,12 +241,19 @@ fn s35_features_are_filtered() {
          <sm xmlns='urn:xmpp:sm:3'/></stream:features>",
     );
     assert!(rig.output().ends_with(SASL_FEATURES));
-    assert!(rig.events.iter().any(|event| matches!(event, Event::Filtered(removed) if removed.len() == 4)));
+    assert!(
+        rig.events
+            .iter()
+            .any(|event| matches!(event, Event::Filtered(removed) if removed.len() == 4))
+    );
     let mut rig = Rig::negotiating(
         "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>SCRAM-SHA-1-PLUS</mechanism></mechanisms></stream:features>",
     );
     let error = stream_error(&rig.output());
-    assert_eq!((error.0.as_str(), error.2.as_deref()), ("policy-violation", Some("no-usable-mechanism")));
+    assert_eq!(
+        (error.0.as_str(), error.2.as_deref()),
+        ("policy-violation", Some("no-usable-mechanism"))
+    );
 }
 
 /// T-29: stream management that was not offered never goes upstream.
@@ -230,5 +274,8 @@ fn e65_no_features() {
     rig.reply(&creation, GRANT, "");
     rig.pass(Duration::from_secs(61));
     let error = stream_error(&rig.output());
-    assert_eq!((error.0.as_str(), error.2.as_deref()), ("remote-connection-failed", Some("no-features")));
+    assert_eq!(
+        (error.0.as_str(), error.2.as_deref()),
+        ("remote-connection-failed", Some("no-features"))
+    );
 }

@@ -24,7 +24,8 @@ pub(super) const SASL_FEATURES: &str = "<stream:features><mechanisms xmlns='urn:
      <mechanism>PLAIN</mechanism></mechanisms></stream:features>";
 pub(super) const BIND_FEATURES: &str =
     "<stream:features><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></stream:features>";
-pub(super) const AUTH: &str = "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>AGEAYg==</auth>";
+pub(super) const AUTH: &str =
+    "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>AGEAYg==</auth>";
 pub(super) const SUCCESS: &str = "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>";
 
 pub(super) struct Rig {
@@ -80,7 +81,13 @@ impl Rig {
             }),
         };
         let bridge = Bridge::new(options, now);
-        Self { bridge, now, requests: Vec::new(), events: Vec::new(), endpoint: Ok(endpoint()) }
+        Self {
+            bridge,
+            now,
+            requests: Vec::new(),
+            events: Vec::new(),
+            endpoint: Ok(endpoint()),
+        }
     }
 
     /// The client says this, whole.
@@ -156,7 +163,12 @@ impl Rig {
         let body = format!(
             "<body xmlns='http://jabber.org/protocol/httpbind' xmlns:stream='http://etherx.jabber.org/streams' {attributes}>{inner}</body>"
         );
-        let reply = HttpReply { status: 200, body: Bytes::from(body), location: None, retry_after: None };
+        let reply = HttpReply {
+            status: 200,
+            body: Bytes::from(body),
+            location: None,
+            retry_after: None,
+        };
         self.bridge.handle_response(request.key, &reply, self.now);
         self.settle();
     }
@@ -166,7 +178,11 @@ impl Rig {
     }
 
     pub(super) fn fail(&mut self, request: &Request, kind: FailureKind) {
-        let failure = Failure { kind, text: "the hop said no: do this".into(), sent: false };
+        let failure = Failure {
+            kind,
+            text: "the hop said no: do this".into(),
+            sent: false,
+        };
         self.bridge.handle_failure(request.key, failure, self.now);
         self.settle();
     }
@@ -215,14 +231,30 @@ pub(super) fn text(request: &Request) -> String {
 /// A stream error as the client reads it: condition, text, app element.
 pub(super) fn stream_error(output: &str) -> (String, String, Option<String>) {
     let start = output.find("<stream:error>").expect("a stream error");
-    let error = output[start..].strip_suffix("</stream:stream>").expect("the stream's end, and nothing after it");
+    let error = output[start..]
+        .strip_suffix("</stream:stream>")
+        .expect("the stream's end, and nothing after it");
     let wrapped = format!("<w xmlns:stream='http://etherx.jabber.org/streams'>{error}</w>");
     let document = roxmltree::Document::parse(&wrapped).unwrap();
     let error = document.root_element().first_element_child().unwrap();
     let ns = "urn:ietf:params:xml:ns:xmpp-streams";
     let children: Vec<_> = error.children().collect();
-    assert_eq!(children[0].tag_name().namespace(), Some(ns), "S-19: the condition comes first");
-    let text = children.iter().find(|c| c.tag_name().name() == "text").and_then(|t| t.text());
-    let app = children.iter().find(|c| c.tag_name().namespace() != Some(ns)).map(|c| c.tag_name().name().to_owned());
-    (children[0].tag_name().name().to_owned(), text.unwrap_or_default().to_owned(), app)
+    assert_eq!(
+        children[0].tag_name().namespace(),
+        Some(ns),
+        "S-19: the condition comes first"
+    );
+    let text = children
+        .iter()
+        .find(|c| c.tag_name().name() == "text")
+        .and_then(|t| t.text());
+    let app = children
+        .iter()
+        .find(|c| c.tag_name().namespace() != Some(ns))
+        .map(|c| c.tag_name().name().to_owned());
+    (
+        children[0].tag_name().name().to_owned(),
+        text.unwrap_or_default().to_owned(),
+        app,
+    )
 }

@@ -30,18 +30,36 @@ fn s33_language_goes_up_with_stanzas() {
     let sent = text(&rig.request());
     let document = roxmltree::Document::parse(&sent).unwrap();
     let lang = ("http://www.w3.org/XML/1998/namespace", "lang");
-    let langs: Vec<_> = document.root_element().children().map(|m| (m.tag_name().namespace(), m.attribute(lang))).collect();
-    assert_eq!(langs, [(Some("jabber:client"), Some("de")), (Some("jabber:client"), Some("fr"))]);
+    let langs: Vec<_> = document
+        .root_element()
+        .children()
+        .map(|m| (m.tag_name().namespace(), m.attribute(lang)))
+        .collect();
+    assert_eq!(
+        langs,
+        [
+            (Some("jabber:client"), Some("de")),
+            (Some("jabber:client"), Some("fr"))
+        ]
+    );
 }
 
 /// S-33: a body's language is copied to its stanzas where it differs from the stream's.
 #[test]
 fn s33_language_comes_down() {
     let (mut rig, poll) = Rig::online();
-    rig.reply(&poll, "xml:lang='de'", "<message xmlns='jabber:client' id='1'/>");
+    rig.reply(
+        &poll,
+        "xml:lang='de'",
+        "<message xmlns='jabber:client' id='1'/>",
+    );
     assert_eq!(rig.output(), "<message xml:lang='de' id='1'/>");
     let poll = rig.request();
-    rig.reply(&poll, "xml:lang='en'", "<message xmlns='jabber:client' id='1'/>");
+    rig.reply(
+        &poll,
+        "xml:lang='en'",
+        "<message xmlns='jabber:client' id='1'/>",
+    );
     assert_eq!(rig.output(), "<message id='1'/>");
 }
 
@@ -66,7 +84,10 @@ fn s24_split_anywhere() {
         if !sent.contains("<iq") {
             sent += &text(&rig.request());
         }
-        let at = |needle: &str| sent.find(needle).unwrap_or_else(|| panic!("{cut}: {needle} in {sent}"));
+        let at = |needle: &str| {
+            sent.find(needle)
+                .unwrap_or_else(|| panic!("{cut}: {needle} in {sent}"))
+        };
         assert!(at("<message") < at("<presence") && at("<presence") < at("<iq"));
     }
 }
@@ -87,9 +108,15 @@ fn e08_to_e13_bad_xml_in_stream() {
         (deep.as_str(), "policy-violation"),
         (big.as_str(), "policy-violation"),
         (&format!("<message{wide}/>"), "policy-violation"),
-        ("<c:message xmlns:c='jabber:client'/>", "bad-namespace-prefix"),
+        (
+            "<c:message xmlns:c='jabber:client'/>",
+            "bad-namespace-prefix",
+        ),
         ("<stream:other/>", "unsupported-stanza-type"),
-        ("<db:result xmlns:db='jabber:server:dialback'/>", "unsupported-stanza-type"),
+        (
+            "<db:result xmlns:db='jabber:server:dialback'/>",
+            "unsupported-stanza-type",
+        ),
         (HEADER, "unsupported-stanza-type"),
     ] {
         let (mut rig, _poll) = Rig::online();
@@ -101,7 +128,10 @@ fn e08_to_e13_bad_xml_in_stream() {
             assert_eq!(app.as_deref(), Some("stanza-too-big"), "S-29");
         }
         let terminate = text(&rig.request());
-        assert!(terminate.contains("type='terminate'/>"), "S-20, {bad}: {terminate}");
+        assert!(
+            terminate.contains("type='terminate'/>"),
+            "S-20, {bad}: {terminate}"
+        );
     }
 }
 
@@ -111,7 +141,10 @@ fn s29_element_limit() {
     for (extra, fits) in [(0, true), (1, false)] {
         let (mut rig, _poll) = Rig::online();
         let frame = "<message><body></body></message>".len();
-        rig.client(&format!("<message><body>{}</body></message>", "x".repeat(20_000 - frame + extra)));
+        rig.client(&format!(
+            "<message><body>{}</body></message>",
+            "x".repeat(20_000 - frame + extra)
+        ));
         assert_eq!(rig.fault().is_none(), fits);
     }
 }
@@ -131,7 +164,10 @@ fn s30_unknown_elements_pass() {
 #[test]
 fn s25_slow_reader() {
     let (mut rig, poll) = Rig::online();
-    let stanza = format!("<message xmlns='jabber:client'><body>{}</body></message>", "x".repeat(10_000));
+    let stanza = format!(
+        "<message xmlns='jabber:client'><body>{}</body></message>",
+        "x".repeat(10_000)
+    );
     rig.payload(&poll, &stanza.repeat(11));
     rig.no_request();
     assert!(!rig.bridge.wants_client_bytes());
