@@ -45,6 +45,14 @@ pub enum RunError {
     Signals(#[source] io::Error),
 }
 
+impl RunError {
+    /// Whether the configuration is to blame: exit code 78 instead of 1.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Setup(_))
+    }
+}
+
 /// A running sidecar.
 #[derive(Debug)]
 pub struct Sidecar {

@@ -273,7 +273,7 @@ impl Pool {
         sent: bool,
     ) -> Failure {
         let whom = self.whom(upstream);
-        let (kind, what) = if error.is_parse_too_large() {
+        let (kind, what) = if error.is_parse() && error.to_string().contains("too large") {
             (
                 FailureKind::ReplyTooLarge,
                 "answered with too many or too large headers".to_owned(),
