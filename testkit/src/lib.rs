@@ -1,1 +1,3 @@
 //! Test support for xbosh.
+
+pub mod client;
