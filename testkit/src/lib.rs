@@ -1,3 +1,4 @@
 //! Test support for xbosh.
 
 pub mod client;
+pub mod real;

@@ -350,6 +350,11 @@ impl Client {
         drop(self);
     }
 
+    /// Both directions at once, for sending while receiving.
+    pub const fn halves(&mut self) -> (&mut Reader, &mut Writer) {
+        (&mut self.reader, &mut self.writer)
+    }
+
     /// Gives the two directions to different tasks.
     pub fn split(self) -> (Reader, Writer) {
         (self.reader, self.writer)
