@@ -11,9 +11,9 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
-// mod failures;
+mod failures;
 mod harness;
-// mod libraries;
+mod libraries;
 mod matrix;
 mod support;
 mod walk;

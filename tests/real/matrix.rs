@@ -16,13 +16,12 @@ async fn cell(site: Site, scheme: Scheme, way: Way, name: &str) {
         return;
     }
     let server = site.server();
+    let line = squid_line(server, scheme);
+    let before = (way == Way::Squid).then(|| squid().logged(&line));
     let mut xbosh = xbosh_to(site, scheme, way);
     for mechanism in [Mechanism::Scram, Mechanism::Plain] {
         let user = format!("{name}-{}", mechanism.name().to_lowercase());
         walk::session(xbosh.addr(), server, mechanism, &user).await;
-    }
-    if way == Way::Squid {
-        assert_squid_saw(server, scheme);
     }
 
     let account = server.add_account(&format!("{name}-stop")).unwrap();
@@ -50,6 +49,9 @@ async fn cell(site: Site, scheme: Scheme, way: Way, name: &str) {
     let left = STOP_WITHIN.saturating_sub(begun.elapsed());
     assert_eq!(xbosh.wait(left).unwrap().code(), Some(0));
 
+    if let Some(before) = before {
+        squid().wait_logged(&line, before + 1).unwrap();
+    }
     let log = xbosh.log();
     assert!(
         !log.contains(PROXY_PASSWORD),
@@ -58,25 +60,15 @@ async fn cell(site: Site, scheme: Scheme, way: Way, name: &str) {
     assert!(!log.contains(&account.password), "a password is logged");
 }
 
-/// The traffic went through the proxy, in the form that belongs to the scheme.
-fn assert_squid_saw(server: &dyn Server, scheme: Scheme) {
+/// How squid's log must begin to tell of this traffic: absolute-form requests, or tunnels.
+fn squid_line(server: &dyn Server, scheme: Scheme) -> String {
     let url = server.bosh_url(scheme == Scheme::Https, "localhost");
-    let wanted = match scheme {
+    match scheme {
         Scheme::Http => format!("POST {url} "),
         Scheme::Https => {
             let authority = url.trim_start_matches("https://").split('/').next();
             format!("CONNECT {} ", authority.unwrap())
         }
-    };
-    // A tunnel is logged when it ends, which the logout may just have brought about.
-    #[allow(clippy::disallowed_methods, reason = "the log is another program's")]
-    let begun = Instant::now();
-    while !squid().access_log().contains(&wanted) {
-        assert!(
-            begun.elapsed() < Duration::from_secs(10),
-            "no {wanted}in squid's log"
-        );
-        std::thread::yield_now();
     }
 }
 

@@ -64,17 +64,25 @@ impl Site {
 }
 
 impl Way {
-    /// What must be installed for a test of this server by this way.
-    pub(crate) fn available(self, site: Site) -> bool {
-        let proxy = match self {
+    const fn program(self) -> Option<Program> {
+        match self {
             Self::Direct => None,
             Self::Squid => Some(Program::Squid),
             Self::Tinyproxy => Some(Program::Tinyproxy),
             Self::Microsocks => Some(Program::Microsocks),
             Self::Dante => Some(Program::Dante),
-        };
-        let needed: Vec<Program> = proxy.into_iter().chain([site.program()]).collect();
+        }
+    }
+
+    /// Whether all is installed for a test of this server by this way.
+    pub(crate) fn available(self, site: Site) -> bool {
+        let needed: Vec<Program> = self.program().into_iter().chain([site.program()]).collect();
         available::all(&needed)
+    }
+
+    /// Whether all is installed for a test of this way without a server.
+    pub(crate) fn available_alone(self) -> bool {
+        available::all(self.program().as_slice())
     }
 
     /// The proxy's URL, and whether it wants the credentials.

@@ -164,11 +164,11 @@ impl Daemon {
         &self.folder
     }
 
-    /// Asks until the server is ready.
+    /// Asks until the server is ready, or has done what else is awaited of it; a minute at most.
     ///
     /// # Errors
     /// It ended, or was not ready in time; with the end of its output.
-    pub fn wait_until(&mut self, mut ready: impl FnMut() -> bool) -> Result<(), String> {
+    pub fn wait_until(&self, mut ready: impl FnMut() -> bool) -> Result<(), String> {
         let deadline = Instant::now() + READY_WITHIN;
         let ended = self.folder.path().join("ended");
         loop {

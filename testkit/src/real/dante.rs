@@ -42,7 +42,7 @@ impl Dante {
             let config = folder.file("danted.conf", &config)?;
             let pid = folder.join("danted.pid");
             let command = [&path_of("danted"), "-f", &config, "-p", &pid, "-N", "1"];
-            let mut daemon = folder.run("dante", true, &[], &command)?;
+            let daemon = folder.run("dante", true, &[], &command)?;
             daemon.wait_until(|| accepts(port))?;
             Ok(Self {
                 _daemon: daemon,

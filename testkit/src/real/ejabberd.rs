@@ -95,7 +95,7 @@ modules: {{mod_bosh: {{max_inactivity: 60}}, mod_http_api: {{}}, mod_register: {
             &node,
             "foreground",
         ];
-        let mut daemon = folder.run("ejabberd", false, &[("HOME", &home)], &command)?;
+        let daemon = folder.run("ejabberd", false, &[("HOME", &home)], &command)?;
         daemon.wait_until(|| {
             post(http, "/api/status", "application/json", "{}")
                 .is_ok_and(|(status, _)| status == 200)

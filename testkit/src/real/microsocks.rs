@@ -28,7 +28,7 @@ impl Microsocks {
             let listen = ["-i", "127.0.0.1", "-p", &text, "-b", "127.0.0.1"];
             let login = ["-u", PROXY_USER, "-P", PROXY_PASSWORD];
             let command = [&[program.as_str()][..], &listen, &login].concat();
-            let mut daemon = folder.run("microsocks", false, &[], &command)?;
+            let daemon = folder.run("microsocks", false, &[], &command)?;
             daemon.wait_until(|| accepts(port))?;
             Ok(Self {
                 _daemon: daemon,

@@ -74,7 +74,7 @@ impl Nginx {
             "-e",
             &errors,
         ];
-        let mut daemon = folder.run("nginx", false, &[], &command)?;
+        let daemon = folder.run("nginx", false, &[], &command)?;
         daemon.wait_until(|| ports.iter().all(|&port| accepts(port)))?;
         Ok(Self {
             _daemon: daemon,

@@ -76,7 +76,7 @@ impl Prosody {
         );
         let config = folder.file("prosody.cfg.lua", &config)?;
         let command = [&path_of("prosody"), "--config", &config, "-F"];
-        let mut daemon = folder.run("prosody", false, &[], &command)?;
+        let daemon = folder.run("prosody", false, &[], &command)?;
         daemon.wait_until(|| ports.iter().all(|&port| accepts(port)))?;
         Ok(Self {
             daemon,

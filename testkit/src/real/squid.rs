@@ -62,7 +62,7 @@ impl Squid {
         // Its shared memory segments are told apart by the service name, letters and digits only.
         let service = format!("xbosh{port}");
         let command = [&path_of("squid"), "-N", "-f", &config, "-n", &service];
-        let mut daemon = folder.run("squid", true, &[], &command)?;
+        let daemon = folder.run("squid", true, &[], &command)?;
         daemon.wait_until(|| accepts(port))?;
         Ok(Self {
             daemon,
@@ -81,9 +81,20 @@ impl Squid {
         self.refused_port
     }
 
-    /// Its access log so far.
-    pub fn access_log(&self) -> String {
+    /// How many lines of its access log hold this text.
+    pub fn logged(&self, text: &str) -> usize {
         let path = self.daemon.folder().path().join("access.log");
-        std::fs::read_to_string(path).unwrap_or_default()
+        let log = std::fs::read_to_string(path).unwrap_or_default();
+        log.lines().filter(|line| line.contains(text)).count()
+    }
+
+    /// Waits until so many lines hold this text: Squid writes them late, of tunnels after their end.
+    ///
+    /// # Errors
+    /// It ended, or did not write them in time.
+    pub fn wait_logged(&self, text: &str, lines: usize) -> Result<(), String> {
+        self.daemon
+            .wait_until(|| self.logged(text) >= lines)
+            .map_err(|error| format!("not {lines} times {text:?} in the log: {error}"))
     }
 }

@@ -29,7 +29,7 @@ impl Tinyproxy {
             );
             let config = folder.file("tinyproxy.conf", &config)?;
             let command = [&path_of("tinyproxy"), "-d", "-c", &config];
-            let mut daemon = folder.run("tinyproxy", false, &[], &command)?;
+            let daemon = folder.run("tinyproxy", false, &[], &command)?;
             daemon.wait_until(|| accepts(port))?;
             Ok(Self {
                 _daemon: daemon,
