@@ -107,7 +107,9 @@ impl Sidecar {
     /// # Errors
     /// The process is not there.
     pub fn terminate(&self) -> Result<(), String> {
-        helper("kill", &["-TERM", &self.process.id().to_string()], "").map(drop)
+        // The shell's own kill: the program is not on every Debian.
+        let order = format!("kill -TERM {}", self.process.id());
+        helper("sh", &["-c", &order], "").map(drop)
     }
 
     /// Waits for its end.
