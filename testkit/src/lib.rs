@@ -1,1 +1,4 @@
 //! Test support for xbosh.
+
+pub mod client;
+pub mod real;

@@ -1,0 +1,155 @@
+//! Prosody, with its own `mod_bosh` as connection manager.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::available::path_of;
+use super::daemon::{Daemon, Folder};
+use super::{Ca, Server, accepts, free_ports, loopback, with_retries};
+use crate::client::Account;
+use crate::client::scram::Keys;
+
+const DOMAIN: &str = "xmpp.test";
+const SALT: &str = "c2FsdHNhbHQtc2FsdHNhbHQ";
+const ROUNDS: u32 = 4096;
+
+/// A running Prosody.
+#[derive(Debug)]
+pub struct Prosody {
+    daemon: Daemon,
+    ca_file: PathBuf,
+    ports: [u16; 3],
+}
+
+impl Prosody {
+    /// Starts one; it is ready in well under a second.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn start() -> Result<Self, String> {
+        with_retries(Self::try_start)
+    }
+
+    fn try_start() -> Result<Self, String> {
+        let ports @ [c2s, http, https] = free_ports()?;
+        let folder = Folder::new("prosody", Some("prosody"))?;
+        folder.folder("data")?;
+        folder.folder("certs")?;
+        let dots = DOMAIN.replace('.', "%2e");
+        for name in [
+            "data",
+            &format!("data/{dots}"),
+            &format!("data/{dots}/accounts"),
+        ] {
+            folder.folder(name)?;
+        }
+        let ca = Ca::new()?;
+        let ca_file = folder.file("ca.pem", ca.pem())?.into();
+        let (certificate, key) = ca.leaf(&[DOMAIN, "localhost", "127.0.0.1"])?;
+        let certificate = folder.file(&format!("certs/{DOMAIN}.crt"), &certificate)?;
+        let key = folder.file(&format!("certs/{DOMAIN}.key"), &key)?;
+        // Without consider_bosh_secure a plain-http session is offered no login; without the Host fallback
+        // requests for 127.0.0.1 get 404; s2s would open a fixed port; https refuses names (SNI) that are no host.
+        let config = format!(
+            r#"
+            data_path = "{data}"; pidfile = "{pid}"; certificates = "{certs}"
+            interfaces = {{ "127.0.0.1" }}
+            c2s_ports = {{ {c2s} }}; c2s_direct_tls_ports = {{ }}
+            http_ports = {{ {http} }}; http_interfaces = {{ "127.0.0.1" }}
+            https_ports = {{ {https} }}; https_interfaces = {{ "127.0.0.1" }}
+            https_ssl = {{ key = "{key}"; certificate = "{certificate}" }}
+            http_default_host = "{DOMAIN}"
+            modules_enabled = {{ "roster"; "saslauth"; "tls"; "disco"; "ping"; "carbons"; "mam"; "smacks"; "register_ibr"; "bosh" }}
+            modules_disabled = {{ "s2s" }}
+            c2s_require_encryption = false; allow_unencrypted_plain_auth = true; consider_bosh_secure = true
+            allow_registration = true
+            authentication = "internal_hashed"; storage = "internal"
+            log = {{ info = "{log}" }}
+            VirtualHost "{DOMAIN}"
+            VirtualHost "localhost"
+            "#,
+            data = folder.join("data"),
+            pid = folder.join("prosody.pid"),
+            certs = folder.join("certs"),
+            log = folder.join("prosody.log"),
+        );
+        let config = folder.file("prosody.cfg.lua", &config)?;
+        let command = [&path_of("prosody"), "--config", &config, "-F"];
+        let daemon = folder.run("prosody", false, &[], &command)?;
+        daemon.wait_until(|| ports.iter().all(|&port| accepts(port)))?;
+        Ok(Self {
+            daemon,
+            ca_file,
+            ports,
+        })
+    }
+
+    /// The end of its log.
+    pub fn log(&self) -> String {
+        self.daemon.output()
+    }
+}
+
+impl Server for Prosody {
+    fn name(&self) -> &'static str {
+        "prosody"
+    }
+
+    fn domain(&self) -> &'static str {
+        DOMAIN
+    }
+
+    fn c2s(&self) -> SocketAddr {
+        loopback(self.ports[0])
+    }
+
+    fn bosh_url(&self, tls: bool, host: &str) -> String {
+        if tls {
+            format!("https://{host}:{}/http-bind", self.ports[2])
+        } else {
+            format!("http://{host}:{}/http-bind", self.ports[1])
+        }
+    }
+
+    fn ca_file(&self) -> &Path {
+        &self.ca_file
+    }
+
+    /// Writes the account's file, which a running Prosody sees at once.
+    fn add_account(&self, user: &str) -> Result<Account, String> {
+        let account = Account::new(user, DOMAIN, &format!("secret-of-{user}"));
+        let keys = Keys::derive(&account.password, SALT.as_bytes(), ROUNDS);
+        let (stored, server) = (hex(&keys.stored), hex(&keys.server));
+        let name = format!("{}/{}.dat", accounts(), file_name(user));
+        let content = format!(
+            r#"return {{ ["iteration_count"]={ROUNDS}; ["salt"]="{SALT}"; ["stored_key"]="{stored}"; ["server_key"]="{server}"; }};"#
+        );
+        self.daemon.folder().file(&name, &content)?;
+        Ok(account)
+    }
+}
+
+/// The folder of the accounts' files.
+fn accounts() -> String {
+    format!("data/{}/accounts", file_name(DOMAIN))
+}
+
+/// Prosody writes all but letters and digits as `%xx`.
+fn file_name(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut name, byte| {
+        if byte.is_ascii_alphanumeric() {
+            name.push(char::from(byte));
+        } else {
+            let _infallible = write!(name, "%{byte:02x}");
+        }
+        name
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _infallible = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,139 @@
+//! The real `xbosh` binary with a configuration of its own.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::available::find;
+use super::daemon::helper;
+
+/// A running xbosh. Killed on drop, or by the kernel when the thread that started it dies.
+#[derive(Debug)]
+pub struct Sidecar {
+    process: Child,
+    addr: SocketAddr,
+    folder: tempfile::TempDir,
+}
+
+impl Sidecar {
+    /// Starts `xbosh run --config … --listen 127.0.0.1:0` and waits for its `listening on` line. The
+    /// environment's proxies are kept from it.
+    ///
+    /// # Errors
+    /// What is wrong, with its log.
+    pub fn start(binary: &Path, config: &str) -> Result<Self, String> {
+        let folder = tempfile::Builder::new()
+            .prefix("xbosh-")
+            .tempdir()
+            .map_err(|error| error.to_string())?;
+        let path = folder.path().join("config.toml");
+        fs::write(&path, config)
+            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o600)))
+            .map_err(|error| error.to_string())?;
+        let log = fs::File::create(folder.path().join("log")).map_err(|error| error.to_string())?;
+        let mut command = match find("setpriv") {
+            Some(setpriv) => {
+                let mut command = Command::new(setpriv);
+                command.args(["--pdeathsig", "KILL", "--"]).arg(binary);
+                command
+            }
+            None => Command::new(binary),
+        };
+        for name in ["https_proxy", "http_proxy", "all_proxy", "no_proxy"] {
+            command.env_remove(name).env_remove(name.to_uppercase());
+        }
+        let mut process = command
+            .args(["run", "--listen", "127.0.0.1:0", "--config"])
+            .arg(path)
+            .env("XDG_STATE_HOME", folder.path())
+            .env("XDG_RUNTIME_DIR", folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .map_err(|error| format!("{}: {error}", binary.display()))?;
+        let (send, receive) = mpsc::channel();
+        if let Some(stdout) = process.stdout.take() {
+            std::thread::spawn(move || {
+                for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                    if send.send(line).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        let line = receive.recv_timeout(Duration::from_secs(10));
+        let mut sidecar = Self {
+            process,
+            addr: ([127, 0, 0, 1], 0).into(),
+            folder,
+        };
+        let addr = line
+            .as_deref()
+            .ok()
+            .and_then(|line| line.strip_prefix("listening on "))
+            .and_then(|addr| addr.trim().parse().ok());
+        match addr {
+            Some(addr) => {
+                sidecar.addr = addr;
+                Ok(sidecar)
+            }
+            None => Err(format!(
+                "xbosh does not say where it listens, but {line:?}; its log:\n{}",
+                sidecar.log()
+            )),
+        }
+    }
+
+    /// Where clients connect.
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Sends SIGTERM.
+    ///
+    /// # Errors
+    /// The process is not there.
+    pub fn terminate(&self) -> Result<(), String> {
+        // The shell's own kill: the program is not on every Debian.
+        let order = format!("kill -TERM {}", self.process.id());
+        helper("sh", &["-c", &order], "").map(drop)
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// It is still there after `limit`.
+    pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus, String> {
+        let deadline = Instant::now() + limit;
+        loop {
+            match self.process.try_wait() {
+                Ok(Some(status)) => return Ok(status),
+                Ok(None) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Ok(None) => return Err(format!("xbosh still runs after {limit:?}")),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        let _gone_already = self.process.kill();
+        let _ended = self.process.wait();
+    }
+}

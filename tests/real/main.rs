@@ -1,0 +1,19 @@
+//! xbosh between real clients and real servers, through real proxies.
+//!
+//! Every server is a private instance, started once for the whole binary and shared by its tests, which is why
+//! these run fastest under `cargo test --test real` (one process). Without a program that a test needs, the test
+//! says so by name and does nothing, unless `XBOSH_REQUIRE_REAL=1`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod failures;
+mod harness;
+mod libraries;
+mod matrix;
+mod support;
+mod walk;
