@@ -95,9 +95,13 @@ impl Session {
 
     /// Delivers what has become the oldest, in rid order (B-35).
     fn process(&mut self, now: Instant) {
-        while let Some((rid, response)) = self.window.pop_answered() {
+        while let Some((rid, kind, response)) = self.window.pop_answered() {
             self.last_reply = now;
             self.last_reply_empty = response.is_empty();
+            self.last_reply_kind = kind;
+            if response.is_empty() && response.kind == ResponseType::Normal {
+                self.window.note_release();
+            }
             self.deliver(rid, *response);
         }
         self.advance(now);
@@ -112,7 +116,7 @@ impl Session {
                     attempt: entry.attempts,
                 });
             }
-            if let Some((rid, response)) = entry.into_answered() {
+            if let Some((rid, _, response)) = entry.into_answered() {
                 self.deliver(rid, *response);
             }
         }

@@ -9,7 +9,9 @@ use super::session::{CREATION_DUE, PayloadClass, Phase, Request, Session};
 use super::window::{Entry, RequestKey, State};
 
 /// Longest pause between two requests on different connections.
-const MAX_GAP: Duration = Duration::from_millis(20);
+const MAX_GAP: Duration = Duration::from_millis(25);
+/// How long the next poll waits for the client after an answer to a request of its own.
+const POLL_PATIENCE: Duration = Duration::from_millis(10);
 /// How long a terminate request waits for a free slot before it exceeds the window by one (B-61).
 const SLOT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a parked reply waits before an empty request flushes the older poll (T-17).
@@ -107,6 +109,11 @@ impl Session {
             let pause = granted.polling.min(granted.inactivity_or_default() / 2);
             return Some(self.last_send + pause);
         }
+        if self.bound && self.last_reply_kind == RequestKind::Payload {
+            // The client has just got an answer: what it says next often saves this poll, and cannot
+            // overtake it (cm-quirks rule 13).
+            return Some(self.last_reply + POLL_PATIENCE);
+        }
         if self.bound || self.expecting {
             return Some(self.last_reply);
         }
@@ -124,9 +131,15 @@ impl Session {
         ejabberd && entry.maybe_received && self.window.iter().take(index).any(|e| !e.is_answered())
     }
 
-    /// A share of the round trip, so that two requests on two connections arrive in order (T-37).
+    /// Pause between two requests on two connections, so that they arrive in order (T-37): a share of the
+    /// round trip. Managers that go wrong when it does not work out get more.
     fn gap(&self) -> Duration {
-        self.round_trip.map_or(MAX_GAP, |rtt| rtt / 4).min(MAX_GAP)
+        match self.granted.as_ref().map(|g| g.manager) {
+            Some(Manager::Ejabberd | Manager::Tigase) => MAX_GAP,
+            Some(Manager::Other) | None => {
+                self.round_trip.map_or(MAX_GAP, |rtt| rtt / 4).min(MAX_GAP)
+            }
+        }
     }
 
     /// Turns the decision into a request.

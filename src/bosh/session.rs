@@ -146,6 +146,8 @@ pub struct Session {
     pub(super) redirects: u32,
     pub(super) last_reply: Instant,
     pub(super) last_reply_empty: bool,
+    /// What the request was that the last reply answered.
+    pub(super) last_reply_kind: RequestKind,
     pub(super) last_send: Instant,
     /// Shortest exchange seen lately; its share is the gap between two requests.
     pub(super) round_trip: Option<Duration>,
@@ -188,6 +190,7 @@ impl Session {
             redirects: 0,
             last_reply: now,
             last_reply_empty: false,
+            last_reply_kind: RequestKind::Creation,
             last_send: now,
             round_trip: None,
             flushed: None,

@@ -57,6 +57,8 @@ pub(super) struct Entry {
     pub(super) first_written: Option<Instant>,
     /// An attempt may have reached the manager whole.
     pub(super) maybe_received: bool,
+    /// The manager has let go of an older request although it had nothing to say: this one has arrived.
+    pub(super) arrived: bool,
     pub(super) state: State,
 }
 
@@ -72,6 +74,7 @@ impl Entry {
             last_cause: None,
             first_written: None,
             maybe_received: false,
+            arrived: false,
             state: State::Waiting { not_before: now },
         }
     }
@@ -85,9 +88,9 @@ impl Entry {
     }
 
     /// Takes the entry apart if its reply is here.
-    pub(super) fn into_answered(self) -> Option<(Rid, Box<Response>)> {
+    pub(super) fn into_answered(self) -> Option<(Rid, RequestKind, Box<Response>)> {
         match self.state {
-            State::Answered { response, .. } => Some((self.rid, response)),
+            State::Answered { response, .. } => Some((self.rid, self.kind, response)),
             State::Waiting { .. } | State::InFlight { .. } => None,
         }
     }
@@ -95,6 +98,7 @@ impl Entry {
     /// Starts the next attempt.
     pub(super) fn start(&mut self, due: Instant) -> RequestKey {
         self.attempts += 1;
+        self.arrived = false;
         self.state = State::InFlight { written: None, due };
         RequestKey {
             rid: self.rid,
@@ -150,6 +154,22 @@ impl Window {
         self.entries.get(index)
     }
 
+    /// The oldest request was answered without payload: what was written behind it has reached the manager.
+    /// Whether it was answered because of that or because its `wait` was over, the newer one had the time.
+    pub(super) fn note_release(&mut self) {
+        for entry in &mut self.entries {
+            if matches!(
+                entry.state,
+                State::InFlight {
+                    written: Some(_),
+                    ..
+                }
+            ) {
+                entry.arrived = true;
+            }
+        }
+    }
+
     /// Requests without a reply. A parked reply does not count: the manager has let go of its request.
     pub(super) fn unanswered(&self) -> usize {
         self.entries.iter().filter(|e| !e.is_answered()).count()
@@ -160,7 +180,7 @@ impl Window {
     }
 
     /// The oldest entry, if its reply is here.
-    pub(super) fn pop_answered(&mut self) -> Option<(Rid, Box<Response>)> {
+    pub(super) fn pop_answered(&mut self) -> Option<(Rid, RequestKind, Box<Response>)> {
         if !self.entries.front()?.is_answered() {
             return None;
         }
@@ -183,6 +203,9 @@ impl Window {
         for entry in self.entries.iter().take(count) {
             match entry.state {
                 State::Answered { .. } => {}
+                State::InFlight {
+                    written: Some(_), ..
+                } if entry.arrived => {}
                 State::InFlight {
                     written: Some(at), ..
                 } => free = free.max(Some(at + gap)),

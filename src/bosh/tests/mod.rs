@@ -109,7 +109,7 @@ impl Rig {
         let request = match self.request() {
             Some(request) => request,
             None => {
-                self.pass(Duration::from_millis(20));
+                self.pass(Duration::from_millis(25));
                 self.request().expect("a request is due")
             }
         };
@@ -118,7 +118,7 @@ impl Rig {
     }
 
     pub(super) fn nothing_to_send(&mut self) {
-        self.pass(Duration::from_millis(20));
+        self.pass(Duration::from_millis(25));
         if let Some(request) = self.request() {
             panic!("unexpected {}", String::from_utf8_lossy(&request.body));
         }

@@ -131,14 +131,14 @@ impl Rig {
     /// The oldest request not yet taken. Waits out the gap between two requests.
     pub(super) fn request(&mut self) -> Request {
         if self.requests.is_empty() {
-            self.pass(Duration::from_millis(20));
+            self.pass(Duration::from_millis(25));
         }
         assert!(!self.requests.is_empty(), "no request is due");
         self.requests.remove(0)
     }
 
     pub(super) fn no_request(&mut self) {
-        self.pass(Duration::from_millis(20));
+        self.pass(Duration::from_millis(25));
         let texts: Vec<_> = self.requests.iter().map(text).collect();
         assert!(texts.is_empty(), "unexpected {texts:?}");
     }
