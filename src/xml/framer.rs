@@ -142,6 +142,8 @@ pub struct Framer {
     scan: Scan,
     place: Place,
     restarted: bool,
+    /// Bytes of the XML declaration, if there was one.
+    declared: usize,
     root: Vec<u8>,
     scope: Arc<Scope>,
     open: Vec<Open>,
@@ -163,6 +165,7 @@ impl Framer {
             scan: Scan::default(),
             place: Place::Start,
             restarted: false,
+            declared: 0,
             root: Vec::new(),
             scope: Arc::default(),
             open: Vec::new(),
@@ -210,6 +213,7 @@ impl Framer {
     pub fn restart(&mut self) {
         self.place = Place::Start;
         self.restarted = true;
+        self.declared = 0;
         self.scan = Scan::default();
         self.settled = 0;
         self.text.clear();
@@ -255,37 +259,41 @@ impl Framer {
                 return Ok(None);
             }
             if self.buf[0] != b'<' {
+                // UTF-16 without a mark.
+                if self.buf[0] == 0 {
+                    return Err(XmlError::UnsupportedEncoding);
+                }
+                if !token::first_char(&self.buf)? {
+                    return Ok(None);
+                }
                 return Err(XmlError::NotWellFormed("text before the root element"));
             }
+            let room = self.limits.max_header_bytes.saturating_sub(self.declared);
             match self.buf.get(1) {
                 None => return Ok(None),
+                Some(0) => return Err(XmlError::UnsupportedEncoding),
+                Some(b'?') if self.declared > 0 => {
+                    return Err(XmlError::Restricted("a processing instruction"));
+                }
                 Some(b'?') => {
                     let Some(end) = self.declaration_end()? else {
-                        return self.more(self.limits.max_header_bytes);
+                        return self.more(room);
                     };
+                    if end > room {
+                        return Err(XmlError::TooLarge);
+                    }
                     token::check_declaration(&self.buf[..end])?;
                     self.advance(end);
-                    self.skip_blanks();
-                    if self.buf.starts_with(b"<?") {
-                        return Err(XmlError::Restricted("a processing instruction"));
-                    }
+                    self.declared = end;
                 }
                 Some(b'!') => return Err(XmlError::Restricted("a comment or document type")),
-                Some(b'/') if self.restarted => {
-                    let Some(end) = self.tag_end()? else {
-                        return self.more(self.limits.max_header_bytes);
-                    };
-                    token::parse_end_tag(&self.buf[..end])?;
-                    self.advance(end);
-                    self.place = Place::After;
-                    return Ok(Some(Frame::End));
-                }
+                Some(b'/') if self.restarted && self.declared == 0 => return self.root_end(room),
                 Some(b'/') => return Err(XmlError::NotWellFormed("an end tag without its start")),
                 Some(_) => {
                     let Some(end) = self.tag_end()? else {
-                        return self.more(self.limits.max_header_bytes);
+                        return self.more(room);
                     };
-                    if end > self.limits.max_header_bytes {
+                    if end > room {
                         return Err(XmlError::TooLarge);
                     }
                     return self.root_tag(end).map(Some);
@@ -397,18 +405,7 @@ impl Framer {
                         Err(XmlError::Restricted("a processing instruction"))
                     };
                 }
-                Some(b'/') => {
-                    let Some(end) = self.tag_end()? else {
-                        return self.more(self.limits.max_element_bytes);
-                    };
-                    let name = token::parse_end_tag(&self.buf[..end])?;
-                    if self.buf[name] != self.root[..] {
-                        return Err(XmlError::NotWellFormed("an end tag that does not match"));
-                    }
-                    self.advance(end);
-                    self.place = Place::After;
-                    return Ok(Some(Frame::End));
-                }
+                Some(b'/') => return self.root_end(self.limits.max_element_bytes),
                 Some(_) => {
                     let Some(end) = self.tag_end()? else {
                         return self.more(self.limits.max_element_bytes);
@@ -426,10 +423,27 @@ impl Framer {
         }
     }
 
+    /// The end tag of the root.
+    fn root_end(&mut self, limit: usize) -> Result<Option<Frame>, XmlError> {
+        let Some(end) = self.tag_end()? else {
+            return self.more(limit);
+        };
+        let name = token::parse_end_tag(&self.buf[..end])?;
+        if self.buf[name] != self.root[..] {
+            return Err(XmlError::NotWellFormed("an end tag that does not match"));
+        }
+        self.advance(end);
+        self.place = Place::After;
+        Ok(Some(Frame::End))
+    }
+
     /// Text between elements: refused, or swallowed up to the next tag.
     fn take_root_text(&mut self) -> Result<(), XmlError> {
         if self.root_text == RootText::Refuse {
-            return Err(XmlError::TextBetweenElements);
+            return match token::first_char(&self.buf)? {
+                true => Err(XmlError::TextBetweenElements),
+                false => Ok(()),
+            };
         }
         let end = memchr::memchr(b'<', &self.buf);
         let settled = token::check_text(&self.buf[..end.unwrap_or(self.buf.len())], end.is_some())?;
