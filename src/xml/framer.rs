@@ -150,6 +150,9 @@ pub struct Framer {
     declarations: Vec<Declaration>,
     facts: Option<Facts>,
     error: Option<XmlError>,
+    /// Bytes looked at: the cost must stay linear.
+    #[cfg(test)]
+    pub(super) scanned: usize,
 }
 
 impl Framer {
@@ -172,6 +175,19 @@ impl Framer {
             declarations: Vec::new(),
             facts: None,
             error: None,
+            #[cfg(test)]
+            scanned: 0,
+        }
+    }
+
+    #[cfg_attr(
+        not(test),
+        expect(clippy::unused_self, clippy::needless_pass_by_ref_mut)
+    )]
+    fn count(&mut self, _bytes: usize) {
+        #[cfg(test)]
+        {
+            self.scanned += _bytes;
         }
     }
 
@@ -226,6 +242,7 @@ impl Framer {
     /// [`XmlError`] as soon as its bytes are here; the same again from then on.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, XmlError> {
         if let Some(error) = &self.error {
+            self.buf = BytesMut::new();
             return Err(error.clone());
         }
         let result = self.step();
@@ -315,6 +332,7 @@ impl Framer {
     }
 
     fn root_tag(&mut self, end: usize) -> Result<Frame, XmlError> {
+        self.count(end);
         let tag = token::parse_start_tag(&self.buf[..end], self.limits.max_attributes)?;
         let mut scope = Scope::default();
         for attribute in &tag.attributes {
@@ -410,6 +428,7 @@ impl Framer {
                     let Some(end) = self.tag_end()? else {
                         return self.more(self.limits.max_element_bytes);
                     };
+                    self.count(end);
                     let tag = token::parse_start_tag(&self.buf[..end], self.limits.max_attributes)?;
                     if self.str(&tag.name.local) == "stream" {
                         self.scan = Scan::default();
@@ -465,7 +484,9 @@ impl Framer {
             }
             if rest[0] != b'<' {
                 let end = memchr::memchr(b'<', &rest[self.scan.at..]).map(|at| self.scan.at + at);
-                let settled = token::check_text(&rest[..end.unwrap_or(rest.len())], end.is_some())?;
+                let text = end.unwrap_or(rest.len());
+                let settled = token::check_text(&rest[..text], end.is_some())?;
+                self.count(2 * text);
                 self.settled += settled;
                 if end.is_none() {
                     return self.more(self.limits.max_element_bytes);
@@ -490,6 +511,7 @@ impl Framer {
                     let Some(end) = self.tag_end()? else {
                         return self.more(self.limits.max_element_bytes);
                     };
+                    self.count(end);
                     let tag = token::parse_start_tag(
                         &self.buf[self.settled..self.settled + end],
                         self.limits.max_attributes,
@@ -513,12 +535,15 @@ impl Framer {
         match found {
             Some(end) => {
                 token::check_chars(&rest[OPEN.len()..end])?;
+                self.count(2 * end - from);
                 self.settled += end + 3;
                 self.scan = Scan::default();
                 Ok(true)
             }
             None => {
-                self.scan.at = rest.len().saturating_sub(2);
+                let length = rest.len();
+                self.count(length - from);
+                self.scan.at = length.saturating_sub(2);
                 Ok(false)
             }
         }
@@ -526,9 +551,10 @@ impl Framer {
 
     /// Length of the tag that starts at the settled position, quotes respected; `None` if it is not whole.
     fn tag_end(&mut self) -> Result<Option<usize>, XmlError> {
-        let rest = &self.buf[self.settled..];
         let mut scan = self.scan;
         scan.at = scan.at.max(1);
+        let from = scan.at;
+        let rest = &self.buf[self.settled..];
         loop {
             let tail = &rest[scan.at.min(rest.len())..];
             let found = match scan.quote {
@@ -540,6 +566,7 @@ impl Framer {
             let Some(offset) = found else {
                 scan.at = rest.len();
                 self.scan = scan;
+                self.count(scan.at.saturating_sub(from));
                 return Ok(None);
             };
             let byte = tail[offset];
@@ -548,6 +575,7 @@ impl Framer {
                 b'<' => return Err(XmlError::NotWellFormed("< inside a tag")),
                 b'>' if scan.quote.is_none() => {
                     self.scan = Scan::default();
+                    self.count(scan.at - from);
                     return Ok(Some(scan.at));
                 }
                 quote => {
@@ -594,6 +622,10 @@ impl Framer {
                 has_lang = true;
             }
         }
+        // Each name is looked up among them: what is in force is bounded like a single tag.
+        if self.declarations.len() > self.limits.max_attributes {
+            return Err(XmlError::TooManyAttributes);
+        }
         if top {
             let name_end = tag.name.local.end;
             self.facts = Some(Facts {
@@ -634,6 +666,7 @@ impl Framer {
     }
 
     fn close_element(&mut self, length: usize) -> Result<(), XmlError> {
+        self.count(length);
         let tag = &self.buf[self.settled..self.settled + length];
         let name = token::parse_end_tag(tag)?;
         let Some(open) = self.open.pop() else {
@@ -767,22 +800,21 @@ impl Framer {
         tag: &StartTag,
         namespace: impl Fn(&Name) -> Result<String, XmlError>,
     ) -> Result<(), XmlError> {
-        for (index, attribute) in tag.attributes.iter().enumerate() {
+        let mut seen: Vec<(&[u8], &[u8], Option<String>)> = Vec::new();
+        for attribute in &tag.attributes {
+            let prefix = &self.buf[attribute.name.prefix.clone()];
             let local = &self.buf[attribute.name.local.clone()];
-            for earlier in &tag.attributes[..index] {
-                if &self.buf[earlier.name.local.clone()] != local {
-                    continue;
-                }
-                let prefix = &self.buf[attribute.name.prefix.clone()];
-                let other = &self.buf[earlier.name.prefix.clone()];
-                let declares = prefix == b"xmlns" || other == b"xmlns";
-                let both_prefixed = !prefix.is_empty() && !other.is_empty() && !declares;
-                if prefix == other
-                    || both_prefixed && namespace(&attribute.name)? == namespace(&earlier.name)?
-                {
-                    return Err(XmlError::NotWellFormed("an attribute that stands twice"));
-                }
+            let uri = match prefix {
+                b"" | b"xmlns" => None,
+                _ => Some(namespace(&attribute.name)?),
+            };
+            let again = |(other, name, bound): &(&[u8], &[u8], Option<String>)| {
+                *name == local && (*other == prefix || uri.is_some() && *bound == uri)
+            };
+            if seen.iter().any(again) {
+                return Err(XmlError::NotWellFormed("an attribute that stands twice"));
             }
+            seen.push((prefix, local, uri));
         }
         Ok(())
     }

@@ -97,7 +97,7 @@ fn s27_malformed_header() {
         "",
         &[
             (b"x", NWF),
-            (b"GET", NWF),
+            (b"G", NWF),
             (b" </", NWF),
             ("\u{feff}".as_bytes(), NWF),
             (b"<?xml version='1.0'/?>", NWF),

@@ -1,6 +1,7 @@
 //! Tests of the XML engine: whatever it is fed, split anywhere.
 
 mod framer;
+mod limits;
 mod moving;
 mod oracle;
 
