@@ -172,7 +172,7 @@ impl Element {
         self.raw_attribute("xmlns").unwrap_or_default()
     }
 
-    fn raw_attribute(&self, name: &str) -> Option<&str> {
+    pub(super) fn raw_attribute(&self, name: &str) -> Option<&str> {
         let tag = self.bytes.get(..self.facts.tag_end)?;
         // It was accepted once, so it parses.
         let tag_parts = token::parse_start_tag(tag, usize::MAX).ok()?;
