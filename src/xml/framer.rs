@@ -180,16 +180,13 @@ impl Framer {
         }
     }
 
-    #[cfg_attr(
-        not(test),
-        expect(clippy::unused_self, clippy::needless_pass_by_ref_mut)
-    )]
-    fn count(&mut self, _bytes: usize) {
-        #[cfg(test)]
-        {
-            self.scanned += _bytes;
-        }
+    #[cfg(test)]
+    fn count(&mut self, bytes: usize) {
+        self.scanned += bytes;
     }
+
+    #[cfg(not(test))]
+    fn count(&mut self, _: usize) {}
 
     /// Adds bytes.
     pub fn push(&mut self, bytes: &[u8]) {
@@ -375,7 +372,7 @@ impl Framer {
             attributes,
             scope: Arc::new(scope),
         };
-        self.root = self.buf[qualified(&tag.name)].to_vec();
+        self.root = self.buf[tag.name.qualified()].to_vec();
         self.scope = Arc::clone(&header.scope);
         self.place = if tag.self_closing {
             Place::EmptyRoot
@@ -388,7 +385,7 @@ impl Framer {
 
     fn root(&mut self) -> Result<Option<Frame>, XmlError> {
         loop {
-            if self.scan.at == 0 {
+            if self.scan.at == 0 && self.text.is_empty() {
                 self.skip_blanks();
             }
             if self.buf.is_empty() {
@@ -466,9 +463,12 @@ impl Framer {
         }
         let end = memchr::memchr(b'<', &self.buf);
         let settled = token::check_text(&self.buf[..end.unwrap_or(self.buf.len())], end.is_some())?;
-        let room = MAX_ROOT_TEXT.saturating_sub(self.text.len());
         let text = escape::unescape(self.str(&(0..settled))).into_owned();
-        self.text.extend(text.chars().take(room));
+        for character in text.chars() {
+            if self.text.len() + character.len_utf8() <= MAX_ROOT_TEXT {
+                self.text.push(character);
+            }
+        }
         self.buf.advance(settled);
         Ok(())
     }
@@ -618,7 +618,7 @@ impl Framer {
                     prefix,
                     uri: attribute.value.clone(),
                 });
-            } else if &self.buf[qualified(&attribute.name)] == b"xml:lang" {
+            } else if &self.buf[attribute.name.qualified()] == b"xml:lang" {
                 has_lang = true;
             }
         }
@@ -658,7 +658,7 @@ impl Framer {
             }
         } else {
             self.open.push(Open {
-                name: qualified(&tag.name),
+                name: tag.name.qualified(),
                 declarations: before,
             });
         }
@@ -836,15 +836,6 @@ impl Framer {
         let blanks = self.buf.iter().take_while(|b| token::is_blank(**b)).count();
         self.buf.advance(blanks);
     }
-}
-
-fn qualified(name: &Name) -> Range<usize> {
-    let start = if name.prefix.is_empty() {
-        name.local.start
-    } else {
-        name.prefix.start
-    };
-    start..name.local.end
 }
 
 fn own(uri: &str) -> Namespace {

@@ -16,6 +16,18 @@ pub(super) struct Name {
     pub(super) local: Range<usize>,
 }
 
+impl Name {
+    /// Prefix, colon and local name.
+    pub(super) fn qualified(&self) -> Range<usize> {
+        let start = if self.prefix.is_empty() {
+            self.local.start
+        } else {
+            self.prefix.start
+        };
+        start..self.local.end
+    }
+}
+
 /// One attribute, as ranges of the tag.
 #[derive(Clone, Debug)]
 pub(super) struct RawAttribute {
@@ -214,12 +226,27 @@ pub(super) fn parse_end_tag(tag: &[u8]) -> Result<Range<usize>, XmlError> {
             "something behind the name of an end tag",
         ));
     }
-    let start = if name.prefix.is_empty() {
-        name.local.start
-    } else {
-        name.prefix.start
-    };
-    Ok(start..name.local.end)
+    Ok(name.qualified())
+}
+
+/// Length of the tag at the start of what was accepted before.
+pub(super) fn tag_length(bytes: &[u8]) -> Option<usize> {
+    let mut quote = None;
+    let end = bytes.iter().position(|byte| match quote {
+        Some(open) => {
+            if *byte == open {
+                quote = None;
+            }
+            false
+        }
+        None => {
+            if matches!(byte, b'"' | b'\'') {
+                quote = Some(*byte);
+            }
+            *byte == b'>'
+        }
+    });
+    end.map(|end| end + 1)
 }
 
 fn skip_blanks(tag: &[u8], from: usize, end: usize) -> usize {

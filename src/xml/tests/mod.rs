@@ -1,5 +1,6 @@
 //! Tests of the XML engine: whatever it is fed, split anywhere.
 
+mod content;
 mod framer;
 mod limits;
 mod moving;
