@@ -1,1 +1,157 @@
 //! Command line definitions and exit codes.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Flags, Loaded};
+use crate::{driver, telemetry};
+
+/// Failed at run time.
+const EXIT_FAILURE: u8 = 1;
+/// Wrong usage, as clap has it.
+const EXIT_USAGE: u8 = 2;
+/// Configuration invalid, missing or unreadable (`EX_CONFIG` of sysexits).
+const EXIT_CONFIG: u8 = 78;
+
+/// Carries XMPP clients through HTTP and SOCKS5 proxies.
+#[derive(Debug, Parser)]
+#[command(name = "xbosh", version, about, long_about = None, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the sidecar (the default)
+    Run(RunArgs),
+}
+
+#[derive(Clone, Debug, Default, Args)]
+struct RunArgs {
+    /// Configuration file; else ~/.config/xbosh/config.toml, else /etc/xbosh/config.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address to listen on, like 127.0.0.1:5222; may be repeated, replaces the configured list
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<SocketAddr>,
+    /// XMPP domain whose connection manager --url names
+    #[arg(long, value_name = "DOMAIN", requires = "url")]
+    domain: Option<String>,
+    /// BOSH address of --domain, like https://example.org/http-bind
+    #[arg(long, value_name = "URL", requires = "domain")]
+    url: Option<String>,
+    /// Upstream proxy: env, none, or a URL without a password
+    #[arg(long, value_name = "URL")]
+    proxy: Option<String>,
+    /// Log level: error, warn, info, debug, trace, or a filter
+    #[arg(long, value_name = "LEVEL")]
+    log: Option<String>,
+}
+
+/// Runs the program as the command line says.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let args = match cli.command {
+        Some(Command::Run(args)) => merge(cli.run, args),
+        None => cli.run,
+    };
+    if args
+        .proxy
+        .as_deref()
+        .is_some_and(config::load::has_password)
+    {
+        return fail(
+            EXIT_USAGE,
+            "--proxy holds a password, which every user of this machine can read; put it into the configuration file \
+             (proxy.password), a file (proxy.password_file) or the environment (XBOSH_PROXY__PASSWORD)",
+        );
+    }
+    let flags = Flags {
+        config: args.config,
+        listen: args.listen,
+        domain: args.domain.zip(args.url),
+        proxy: args.proxy,
+        log: args.log,
+    };
+    let environment: Vec<(String, String)> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    match config::load(&flags, &environment) {
+        Ok(loaded) => run(loaded),
+        Err(error) => fail(EXIT_CONFIG, &error.to_string()),
+    }
+}
+
+/// Flags before and behind `run` mean the same; those behind it win.
+fn merge(before: RunArgs, behind: RunArgs) -> RunArgs {
+    RunArgs {
+        config: behind.config.or(before.config),
+        listen: if behind.listen.is_empty() {
+            before.listen
+        } else {
+            behind.listen
+        },
+        domain: behind.domain.or(before.domain),
+        url: behind.url.or(before.url),
+        proxy: behind.proxy.or(before.proxy),
+        log: behind.log.or(before.log),
+    }
+}
+
+fn run(loaded: Loaded) -> ExitCode {
+    let Loaded {
+        config,
+        file,
+        warnings,
+    } = loaded;
+    telemetry::start(&config.log);
+    match &file {
+        Some(path) => tracing::debug!(file = %path.display(), "configuration read"),
+        None => tracing::debug!("no configuration file; defaults"),
+    }
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    // One thread: the work is waiting, and thousands of idle streams then cost no stacks and no migration.
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(EXIT_FAILURE, &format!("cannot start: {error}")),
+    };
+    match runtime.block_on(driver::run(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let code = if error.is_configuration() {
+                EXIT_CONFIG
+            } else {
+                EXIT_FAILURE
+            };
+            fail(code, &error.to_string())
+        }
+    }
+}
+
+/// One sentence on stderr.
+#[expect(
+    clippy::print_stderr,
+    reason = "what a person sees when the program cannot run"
+)]
+fn fail(code: u8, sentence: &str) -> ExitCode {
+    eprintln!("xbosh: {sentence}");
+    ExitCode::from(code)
+}
+
+/// The command line definition, for completions and manual pages.
+#[must_use]
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}

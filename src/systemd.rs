@@ -1,1 +1,34 @@
-//! Readiness, status and watchdog messages to systemd.
+//! Readiness, status and watchdog messages to systemd. Without systemd every call does nothing.
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+/// The sidecar accepts clients.
+pub fn ready() {
+    notify(&[NotifyState::Ready]);
+}
+
+/// The sidecar is stopping.
+pub fn stopping() {
+    notify(&[NotifyState::Stopping]);
+}
+
+/// The event loop is alive.
+pub fn watchdog() {
+    notify(&[NotifyState::Watchdog]);
+}
+
+/// How often [`watchdog`] is to be called: half of what systemd asks for. `None` if it does not watch.
+#[must_use]
+pub fn watchdog_interval() -> Option<Duration> {
+    sd_notify::watchdog_enabled()
+        .map(|limit| limit / 2)
+        .filter(|interval| !interval.is_zero())
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!("systemd was not told: {error}");
+    }
+}

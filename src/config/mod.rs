@@ -1,12 +1,21 @@
 //! The validated, typed configuration: all that the rest of the program sees.
 
+mod draft;
+pub mod error;
+pub mod load;
+mod secret;
+mod value;
+
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
 use url::Url;
+
+pub use error::ConfigError;
+pub use load::{Flags, Loaded, load};
 
 /// Everything `xbosh run` needs to know.
 #[derive(Clone, Debug)]
@@ -187,4 +196,67 @@ pub enum LogFormat {
     Auto,
     /// One JSON object a line.
     Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 5222))],
+            allow_remote_clients: false,
+            default_domain: None,
+            allowed_domains: None,
+            proxy: Proxy::default(),
+            tls: Tls::default(),
+            bosh: Bosh::default(),
+            features: Features {
+                channel_binding: ChannelBinding::Filter,
+            },
+            limits: Limits::default(),
+            log: Log {
+                level: "info".into(),
+                format: LogFormat::Auto,
+            },
+            domains: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for Proxy {
+    /// What the environment says, which here is nothing.
+    fn default() -> Self {
+        Self {
+            source: ProxySource::Env(ProxyEnv::default()),
+            credentials: None,
+            no_proxy: Vec::new(),
+            ca_file: None,
+        }
+    }
+}
+
+impl Default for Bosh {
+    fn default() -> Self {
+        Self {
+            // Many proxies and balancers cut connections that are silent for 60 s.
+            wait: Duration::from_secs(55),
+            hold: 1,
+            ver: "1.6".into(),
+            max_body_bytes: 64 * 1024,
+            lang: "en".into(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_streams: 1024,
+            max_stanza_bytes: 1 << 20,
+            max_depth: 128,
+            max_attributes: 256,
+            max_response_bytes: 16 << 20,
+            buffer_bytes: 4 << 20,
+            header_timeout: Duration::from_secs(30),
+            setup_timeout: Duration::from_secs(60),
+        }
+    }
 }

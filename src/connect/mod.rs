@@ -1,1 +1,248 @@
-//! Ways out: direct, HTTP proxy, SOCKS5, with TLS.
+//! Ways out: direct, HTTP proxy or SOCKS5, with TLS.
+//!
+//! [`Connector`] turns a URL into a connected, encrypted stream. What went wrong is a [`ConnectError`] that
+//! names the hop. Nothing of a BOSH request is sent here.
+
+pub mod error;
+pub mod route;
+
+mod dial;
+mod http_proxy;
+mod prefixed;
+mod socks5;
+mod tls;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use url::Url;
+
+pub use error::ConnectError;
+pub(crate) use http_proxy::auth_refused;
+pub use route::{ProxyKind, Route, Upstream, authority, check_credentials};
+
+use crate::config;
+
+/// A connected stream of any kind.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// Time limits of the stages of connecting (P-14).
+#[derive(Clone, Copy, Debug)]
+pub struct TimeLimits {
+    /// TCP connect, name resolution included.
+    pub connect: Duration,
+    /// The proxy's answer.
+    pub proxy: Duration,
+    /// TLS handshake.
+    pub tls: Duration,
+}
+
+impl Default for TimeLimits {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            proxy: Duration::from_secs(15),
+            tls: Duration::from_secs(15),
+        }
+    }
+}
+
+/// A connection ready for HTTP.
+pub struct Connection {
+    /// The stream, encrypted if the URL says so.
+    pub stream: Box<dyn Io>,
+    /// The other end is an HTTP proxy that takes absolute-form requests.
+    pub absolute_form: Option<Upstream>,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("absolute_form", &self.absolute_form.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes connections by the settings of one domain. Certificates and keys are read once; a clone shares them
+/// and the TLS session tickets, which never cross domains (P-11).
+#[derive(Clone, Debug)]
+pub struct Connector {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    proxy: config::Proxy,
+    /// For the manager; `Err` holds why there is none, which matters only once TLS is needed.
+    tls: Result<Arc<ClientConfig>, String>,
+    /// For an `https://` proxy.
+    proxy_tls: Result<Arc<ClientConfig>, String>,
+    limits: TimeLimits,
+}
+
+impl Connector {
+    /// Reads the files that the settings name.
+    ///
+    /// # Errors
+    /// [`ConnectError::File`] for one that cannot be used.
+    pub fn new(proxy: &config::Proxy, tls: &config::Tls) -> Result<Self, ConnectError> {
+        Self::with_limits(proxy, tls, TimeLimits::default())
+    }
+
+    /// As [`Self::new`], with other time limits.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_limits(
+        proxy: &config::Proxy,
+        tls: &config::Tls,
+        limits: TimeLimits,
+    ) -> Result<Self, ConnectError> {
+        let manager = later(tls::client_config(tls, "tls.ca_file"))?;
+        let own = config::Tls {
+            ca_file: proxy.ca_file.clone(),
+            ..config::Tls::default()
+        };
+        let proxy_tls = if proxy.ca_file == tls.ca_file && tls.client_cert.is_none() {
+            manager.clone()
+        } else {
+            later(tls::client_config(&own, "proxy.ca_file"))?
+        };
+        Ok(Self {
+            shared: Arc::new(Shared {
+                proxy: proxy.clone(),
+                tls: manager,
+                proxy_tls,
+                limits,
+            }),
+        })
+    }
+
+    /// The way to a URL.
+    ///
+    /// # Errors
+    /// [`ConnectError::Setting`] if the proxy's address cannot be used.
+    pub fn route(&self, target: &Url) -> Result<Route, ConnectError> {
+        route::route(&self.shared.proxy, target)
+    }
+
+    /// Connects for requests to `target`: http or https.
+    ///
+    /// # Errors
+    /// [`ConnectError`] naming the hop.
+    pub async fn connect(&self, target: &Url) -> Result<Connection, ConnectError> {
+        let host = target
+            .host_str()
+            .unwrap_or_default()
+            .trim_matches(['[', ']']);
+        let port = target.port_or_known_default().unwrap_or(443);
+        let secure = target.scheme() == "https";
+        let tunnel: Box<dyn Io> = match self.route(target)? {
+            Route::Direct => Box::new(self.dial_target(host, port).await?),
+            Route::Via(upstream) => match upstream.kind {
+                ProxyKind::Socks5 => {
+                    let stream = self.dial_proxy(&upstream).await?;
+                    Box::new(
+                        socks5::connect(stream, &upstream, host, port, self.shared.limits.proxy)
+                            .await?,
+                    )
+                }
+                ProxyKind::Http | ProxyKind::Https => {
+                    let stream = self.dial_proxy(&upstream).await?;
+                    if !secure {
+                        return Ok(Connection {
+                            stream,
+                            absolute_form: Some(upstream),
+                        });
+                    }
+                    let destination = authority(host, port);
+                    Box::new(
+                        http_proxy::connect(
+                            stream,
+                            &upstream,
+                            &destination,
+                            self.shared.limits.proxy,
+                        )
+                        .await?,
+                    )
+                }
+            },
+        };
+        if !secure {
+            return Ok(Connection {
+                stream: tunnel,
+                absolute_form: None,
+            });
+        }
+        let config = ready(&self.shared.tls)?;
+        let peer = authority(host, port);
+        let stream = tls::handshake(config, tunnel, host, &peer, self.shared.limits.tls).await?;
+        Ok(Connection {
+            stream: Box::new(stream),
+            absolute_form: None,
+        })
+    }
+
+    async fn dial_target(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> Result<tokio::net::TcpStream, ConnectError> {
+        dial::dial(host, port, self.shared.limits.connect)
+            .await
+            .map_err(|source| ConnectError::CmUnreachable {
+                target: authority(host, port),
+                source,
+            })
+    }
+
+    async fn dial_proxy(&self, upstream: &Upstream) -> Result<Box<dyn Io>, ConnectError> {
+        let proxy = upstream.authority();
+        let stream = dial::dial(&upstream.host, upstream.port, self.shared.limits.connect)
+            .await
+            .map_err(|source| ConnectError::ProxyUnreachable {
+                proxy: proxy.clone(),
+                source,
+            })?;
+        if upstream.kind != ProxyKind::Https {
+            return Ok(Box::new(stream));
+        }
+        let config = ready(&self.shared.proxy_tls)?;
+        Ok(Box::new(
+            tls::handshake(
+                config,
+                stream,
+                &upstream.host,
+                &proxy,
+                self.shared.limits.tls,
+            )
+            .await?,
+        ))
+    }
+}
+
+/// The header of an absolute-form request to this proxy (P-05).
+#[must_use]
+pub fn proxy_authorization(upstream: &Upstream) -> Option<HeaderValue> {
+    upstream.basic()
+}
+
+/// A bad file is an error now; a system without roots only when TLS is used.
+fn later(
+    config: Result<Arc<ClientConfig>, ConnectError>,
+) -> Result<Result<Arc<ClientConfig>, String>, ConnectError> {
+    match config {
+        Ok(config) => Ok(Ok(config)),
+        Err(ConnectError::Setting(text)) => Ok(Err(text)),
+        Err(error) => Err(error),
+    }
+}
+
+fn ready(config: &Result<Arc<ClientConfig>, String>) -> Result<Arc<ClientConfig>, ConnectError> {
+    config.clone().map_err(ConnectError::Setting)
+}

@@ -1,0 +1,537 @@
+//! [`Session`]: one BOSH session. Public face and phases; `schedule` decides what to send next, `receive`
+//! what a reply does.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::body::RequestKind;
+use super::close::{Cause, CloseReason};
+use super::failure::{Failure, FailureKind, HttpReply};
+use super::params::{Granted, Requested, Rid};
+use super::receive::Drain;
+use super::window::{Entry, RequestKey, State, Window};
+use crate::xml::{Element, Limits};
+
+/// Attempts at creating a session (B-55).
+const CREATION_ATTEMPTS: u32 = 3;
+/// Time for one creation request to be answered.
+pub(super) const CREATION_DUE: Duration = Duration::from_secs(35);
+/// Redirects followed at creation (B-59).
+const MAX_REDIRECTS: u32 = 5;
+
+/// What a session is made with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What to ask for.
+    pub requested: Requested,
+    /// Largest body that several payloads are gathered into, in bytes.
+    pub max_body_bytes: usize,
+    /// Payload that may wait to be sent, in bytes; past it [`Session::wants_payloads`] is false.
+    pub buffer_bytes: usize,
+    /// Limits on what comes down.
+    pub limits: Limits,
+    /// The first request id, see [`Rid::first`].
+    pub first_rid: Rid,
+    /// Random bits that spread out repeats.
+    pub seed: u64,
+}
+
+/// Whether a payload may share a body with others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PayloadClass {
+    /// Stanzas and what may ride with them.
+    Together,
+    /// SASL and anything else that goes by itself.
+    Alone,
+}
+
+/// A request to be sent now, as these very bytes.
+#[derive(Clone)]
+pub struct Request {
+    /// Names the attempt in what the shell reports back.
+    pub key: RequestKey,
+    /// The whole `<body/>`.
+    pub body: Bytes,
+    /// A repeat: to be sent on a connection that has not been used before (B-49).
+    pub fresh: bool,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Request({:?}, {} bytes, fresh: {})",
+            self.key,
+            self.body.len(),
+            self.fresh
+        )
+    }
+}
+
+/// What a session tells its owner.
+#[derive(Debug)]
+pub enum Event {
+    /// The session exists; its parameters are in [`Session::granted`].
+    Opened,
+    /// One child of a reply's `<body/>`, in order.
+    Payload {
+        /// The element, still in the scope of its `<body/>`.
+        element: Element,
+        /// `xml:lang` of that `<body/>`.
+        lang: Option<String>,
+    },
+    /// The manager is elsewhere; answer by [`Session::redirected`]. Only before [`Event::Opened`].
+    Redirect {
+        /// HTTP status, or `None` for a see-other-uri condition.
+        status: Option<u16>,
+        /// The target, possibly relative.
+        location: String,
+    },
+    /// The session is over. Nothing follows.
+    Closed(CloseReason),
+}
+
+/// Where the session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The creation request is unanswered.
+    Creating,
+    /// A redirect waits for [`Session::redirected`].
+    Redirecting,
+    /// The session exists.
+    Open,
+    /// It is over.
+    Closed,
+}
+
+pub(super) struct Payload {
+    pub(super) bytes: Bytes,
+    pub(super) class: PayloadClass,
+}
+
+/// Our own wish to end the session.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Closing {
+    pub(super) since: Instant,
+    /// Longest wait for replies once the terminate request is out (B-62).
+    pub(super) limit: Duration,
+    pub(super) sent: Option<(Rid, Instant)>,
+    pub(super) confirmed: bool,
+}
+
+/// One BOSH session. See the [module](super) for how to drive it.
+pub struct Session {
+    pub(super) options: Options,
+    pub(super) phase: Phase,
+    pub(super) next_rid: Option<Rid>,
+    pub(super) window: Window,
+    pub(super) queue: VecDeque<Payload>,
+    pub(super) queued_bytes: usize,
+    pub(super) events: VecDeque<Event>,
+    pub(super) aborts: VecDeque<RequestKey>,
+    pub(super) granted: Option<Granted>,
+    /// Highest rid whose reply, and all lower ones, were processed.
+    pub(super) processed: Option<Rid>,
+    pub(super) bound: bool,
+    /// Before binding: the server owes something, so an answered poll is followed by another at once.
+    pub(super) expecting: bool,
+    pub(super) restart: bool,
+    pub(super) receiving: bool,
+    pub(super) closing: Option<Closing>,
+    pub(super) drain: Option<Drain>,
+    pub(super) creation_failures: u32,
+    pub(super) redirects: u32,
+    pub(super) last_reply: Instant,
+    pub(super) last_reply_empty: bool,
+    /// What the request was that the last reply answered.
+    pub(super) last_reply_kind: RequestKind,
+    pub(super) last_send: Instant,
+    /// Shortest exchange seen lately; its share is the gap between two requests.
+    pub(super) round_trip: Option<Duration>,
+    /// The newest parked rid for which an older poll was flushed already (T-17).
+    pub(super) flushed: Option<Rid>,
+    pub(super) jitter: u64,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("phase", &self.phase)
+            .field("unanswered", &self.window.unanswered())
+            .field("queued_bytes", &self.queued_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// A session whose creation request is due at once.
+    #[must_use]
+    pub fn new(options: Options, now: Instant) -> Self {
+        let mut session = Self {
+            phase: Phase::Creating,
+            next_rid: Some(options.first_rid),
+            window: Window::default(),
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            events: VecDeque::new(),
+            aborts: VecDeque::new(),
+            granted: None,
+            processed: None,
+            bound: false,
+            expecting: options.requested.xmpp_version,
+            restart: false,
+            receiving: true,
+            closing: None,
+            drain: None,
+            creation_failures: 0,
+            redirects: 0,
+            last_reply: now,
+            last_reply_empty: false,
+            last_reply_kind: RequestKind::Creation,
+            last_send: now,
+            round_trip: None,
+            flushed: None,
+            jitter: options.seed | 1,
+            options,
+        };
+        session.create(now);
+        session
+    }
+
+    /// Queues one standalone element for the manager. Only while [`Self::wants_payloads`] should more follow.
+    pub fn send(&mut self, payload: Bytes, class: PayloadClass) {
+        if self.phase != Phase::Closed && self.closing.is_none() {
+            self.queued_bytes += payload.len();
+            self.queue.push_back(Payload {
+                bytes: payload,
+                class,
+            });
+        }
+    }
+
+    /// Asks for a stream restart (XEP-0206 section 5): the very next request, before anything queued.
+    pub fn restart(&mut self) {
+        self.restart = true;
+        self.expecting = true;
+    }
+
+    /// Tells the session that the server owes something although nothing was sent (SASL2 success: features
+    /// follow by themselves).
+    pub fn expect(&mut self) {
+        self.expecting = true;
+    }
+
+    /// Tells the session that the client is bound: from now on one request is always held (B-41).
+    pub fn bound(&mut self) {
+        self.bound = true;
+    }
+
+    /// Whether replies are welcome. While not, no empty request is sent (S-25).
+    pub fn set_receiving(&mut self, receiving: bool) {
+        self.receiving = receiving;
+    }
+
+    /// Whether there is room for more payload.
+    #[must_use]
+    pub fn wants_payloads(&self) -> bool {
+        self.queued_bytes < self.options.buffer_bytes && self.phase != Phase::Closed
+    }
+
+    /// Ends the session: everything queued goes first, the last of it inside the terminate request
+    /// (XEP-0124 section 13). `limit`: longest wait for replies after that.
+    pub fn terminate(&mut self, limit: Duration, now: Instant) {
+        match self.phase {
+            // T-05: a session that may or may not come to be dies by inactivity.
+            Phase::Creating | Phase::Redirecting => {
+                self.close(CloseReason::Terminated { confirmed: false })
+            }
+            Phase::Open => match &mut self.closing {
+                Some(closing) => closing.limit = closing.limit.min(limit),
+                None => {
+                    self.closing = Some(Closing {
+                        since: now,
+                        limit,
+                        sent: None,
+                        confirmed: false,
+                    })
+                }
+            },
+            Phase::Closed => {}
+        }
+    }
+
+    /// What the manager granted, once there is a session.
+    #[must_use]
+    pub fn granted(&self) -> Option<&Granted> {
+        self.granted.as_ref()
+    }
+
+    /// Where the session stands.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Requests sent whose reply has not come.
+    #[must_use]
+    pub fn unanswered(&self) -> usize {
+        self.window.unanswered()
+    }
+
+    /// The redirect was judged: go on (the shell now uses the new URL), or give up.
+    pub fn redirected(&mut self, follow: bool, location: Option<String>, now: Instant) {
+        if self.phase != Phase::Redirecting {
+            return;
+        }
+        self.redirects += 1;
+        if follow && self.redirects <= MAX_REDIRECTS {
+            self.phase = Phase::Creating;
+            self.create(now);
+        } else {
+            self.fail(Cause::Redirect(location));
+        }
+    }
+
+    /// The last byte of this attempt has been handed to the socket.
+    pub fn handle_written(&mut self, key: RequestKey, now: Instant) {
+        let Some(index) = self.window.attempt(key) else {
+            return;
+        };
+        let due = self.reply_due(index, now);
+        let Some(entry) = self.window.get_mut(index) else {
+            return;
+        };
+        entry.first_written.get_or_insert(now);
+        entry.state = State::InFlight {
+            written: Some(now),
+            due,
+        };
+        if entry.kind == RequestKind::Payload {
+            self.expect_release(index, now);
+        }
+    }
+
+    /// A whole HTTP reply to this attempt. Late replies to older attempts change nothing (B-51).
+    pub fn handle_response(&mut self, key: RequestKey, reply: &HttpReply, now: Instant) {
+        if let Some(index) = self.window.attempt(key) {
+            self.on_reply(index, reply, now);
+        }
+    }
+
+    /// This attempt failed without a whole reply.
+    pub fn handle_failure(&mut self, key: RequestKey, failure: Failure, now: Instant) {
+        if let Some(index) = self.window.attempt(key) {
+            self.attempt_failed(index, Cause::Hop(failure), None, None, now);
+        }
+    }
+
+    /// Time has passed. Harmless at any moment.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.phase == Phase::Closed {
+            return;
+        }
+        while let Some((index, key)) = self.overdue(now) {
+            self.aborts.push_back(key);
+            self.attempt_failed(index, Cause::NoReply, None, None, now);
+        }
+        self.check_budget(now);
+        self.advance(now);
+    }
+
+    /// The next request to send. May have an answer after any input; until `None`.
+    #[must_use]
+    pub fn poll_request(&mut self, now: Instant) -> Option<Request> {
+        match self.next_send() {
+            Some((at, what)) if at <= now => self.begin(what, now),
+            _ => None,
+        }
+    }
+
+    /// The next event. May have an answer after any input; until `None`.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// An attempt whose connection must be closed. May have an answer after any input; to be drained before
+    /// [`Self::poll_request`], so that a repeat never meets its older copy (B-51).
+    #[must_use]
+    pub fn poll_abort(&mut self) -> Option<RequestKey> {
+        self.aborts.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] and [`Self::poll_request`] are to be called next if nothing else
+    /// happens. May change after any input.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.phase == Phase::Closed {
+            return None;
+        }
+        let due = self.window.iter().filter_map(|entry| match entry.state {
+            State::InFlight { due, .. } => Some(due),
+            State::Waiting { .. } | State::Answered { .. } => None,
+        });
+        let send = self.next_send().map(|(at, _)| at);
+        due.chain(send)
+            .chain(self.budget_end())
+            .chain(self.end_of_patience())
+            .min()
+    }
+
+    /// The oldest attempt whose reply is overdue.
+    fn overdue(&self, now: Instant) -> Option<(usize, RequestKey)> {
+        self.window
+            .iter()
+            .enumerate()
+            .find_map(|(index, entry)| match entry.state {
+                State::InFlight { due, .. } if due <= now => Some((
+                    index,
+                    RequestKey {
+                        rid: entry.rid,
+                        attempt: entry.attempts,
+                    },
+                )),
+                State::InFlight { .. } | State::Waiting { .. } | State::Answered { .. } => None,
+            })
+    }
+
+    /// A new creation request; each attempt has a rid of its own (B-55).
+    fn create(&mut self, now: Instant) {
+        self.window.clear();
+        let pause = match self.creation_failures {
+            0 => Duration::ZERO,
+            n => Duration::from_secs(1 << (n - 1).min(2)),
+        };
+        let Some(rid) = self.take_rid() else { return };
+        let body = super::body::encode_creation(&self.options.requested, rid);
+        let pause = self.spread(pause);
+        self.window
+            .push(Entry::new(rid, RequestKind::Creation, body, now + pause));
+    }
+
+    /// The next rid; past the limit the session ends (B-34, E-64).
+    pub(super) fn take_rid(&mut self) -> Option<Rid> {
+        let rid = self.next_rid;
+        match rid {
+            Some(rid) => self.next_rid = rid.next(),
+            None => self.fail(Cause::RidLimit),
+        }
+        rid
+    }
+
+    /// An attempt brought no usable reply. `tries`: how often this cause is repeated.
+    pub(super) fn attempt_failed(
+        &mut self,
+        index: usize,
+        cause: Cause,
+        tries: Option<u32>,
+        retry_after: Option<Duration>,
+        now: Instant,
+    ) {
+        if self.phase == Phase::Creating {
+            self.creation_failures += 1;
+            let again =
+                self.creation_failures < CREATION_ATTEMPTS.min(1 + creation_repeats(&cause));
+            if again {
+                self.create(now)
+            } else {
+                self.fail(cause)
+            }
+            return;
+        }
+        let pause = self.repeat_pause(index, retry_after);
+        let Some(entry) = self.window.get_mut(index) else {
+            return;
+        };
+        let seen = entry.failed(cause.clone());
+        entry.state = State::Waiting {
+            not_before: now + pause,
+        };
+        if tries.is_some_and(|tries| seen > tries) || is_final(&cause) {
+            self.fail(cause);
+        } else {
+            self.check_budget(now);
+            self.advance(now);
+        }
+    }
+
+    pub(super) fn fail(&mut self, cause: Cause) {
+        self.close(CloseReason::Failed(cause));
+    }
+
+    pub(super) fn close(&mut self, reason: CloseReason) {
+        if self.phase == Phase::Closed {
+            return;
+        }
+        self.phase = Phase::Closed;
+        for entry in self.window.iter().filter(|e| e.is_in_flight()) {
+            self.aborts.push_back(RequestKey {
+                rid: entry.rid,
+                attempt: entry.attempts,
+            });
+        }
+        self.window.clear();
+        self.queue.clear();
+        self.queued_bytes = 0;
+        self.events.push_back(Event::Closed(reason));
+    }
+
+    /// `pause` changed by up to a quarter either way.
+    pub(super) fn spread(&mut self, pause: Duration) -> Duration {
+        // xorshift64: spreads repeats of many sessions, nothing more.
+        self.jitter ^= self.jitter << 13;
+        self.jitter ^= self.jitter >> 7;
+        self.jitter ^= self.jitter << 17;
+        let quarter = (self.jitter % 512) as u32;
+        pause.mul_f64(0.75 + f64::from(quarter) / 1024.0)
+    }
+}
+
+/// How often a failure before the creation reply is worth another attempt (the failure table).
+fn creation_repeats(cause: &Cause) -> u32 {
+    match cause {
+        Cause::Hop(failure) => match failure.kind {
+            FailureKind::ProxyUnreachable
+            | FailureKind::ProxyUpstream
+            | FailureKind::CmUnreachable
+            | FailureKind::NoReply => 2,
+            FailureKind::Tls => 1,
+            FailureKind::ProxyAuth
+            | FailureKind::ProxyRefused
+            | FailureKind::ProxyProtocol
+            | FailureKind::TlsCertificate
+            | FailureKind::ReplyTooLarge
+            | FailureKind::Internal => 0,
+        },
+        // B-58: an intermediary may have said it.
+        Cause::Status(400 | 403 | 404 | 408 | 410 | 425 | 429 | 500 | 502 | 503 | 504) => 2,
+        Cause::NotBosh | Cause::BadXml(_) | Cause::NoReply => 2,
+        Cause::Status(_)
+        | Cause::Redirect(_)
+        | Cause::CreationReply(_)
+        | Cause::RidLimit
+        | Cause::Unrecoverable => 0,
+    }
+}
+
+/// Causes that end even a live session at once. All others may be an intermediary's and pass.
+fn is_final(cause: &Cause) -> bool {
+    match cause {
+        Cause::Hop(failure) => {
+            matches!(
+                failure.kind,
+                FailureKind::ReplyTooLarge | FailureKind::Internal
+            )
+        }
+        Cause::Status(413) | Cause::RidLimit | Cause::Unrecoverable => true,
+        Cause::Status(_)
+        | Cause::NotBosh
+        | Cause::BadXml(_)
+        | Cause::NoReply
+        | Cause::Redirect(_)
+        | Cause::CreationReply(_) => false,
+    }
+}

@@ -1,0 +1,217 @@
+//! The requests that have been sent and not yet processed, in rid order, with the bytes to send again.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::body::{RequestKind, Response};
+use super::close::Cause;
+use super::params::Rid;
+
+/// Names one attempt of one request. A late answer to an older attempt is told by it (T-04).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestKey {
+    /// The request.
+    pub rid: Rid,
+    /// 1 for the first attempt.
+    pub attempt: u32,
+}
+
+/// Where a request stands.
+#[derive(Debug)]
+pub(super) enum State {
+    /// To be sent, not before this time.
+    Waiting {
+        /// Earliest time.
+        not_before: Instant,
+    },
+    /// Handed to the shell.
+    InFlight {
+        /// When the last byte went to the socket.
+        written: Option<Instant>,
+        /// When the attempt counts as lost.
+        due: Instant,
+    },
+    /// Its reply is here, parked until all earlier ones are processed (B-35).
+    Answered {
+        /// The reply.
+        response: Box<Response>,
+        /// When it came.
+        at: Instant,
+    },
+}
+
+/// One request and the exact bytes of every attempt (B-50).
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) rid: Rid,
+    pub(super) kind: RequestKind,
+    pub(super) body: Bytes,
+    pub(super) attempts: u32,
+    /// Attempts that failed, for the pause before the next.
+    pub(super) failures: u32,
+    /// Failures of the last kind in a row, for causes that are repeated only so often.
+    pub(super) same_cause: u32,
+    pub(super) last_cause: Option<Cause>,
+    pub(super) first_written: Option<Instant>,
+    /// An attempt may have reached the manager whole.
+    pub(super) maybe_received: bool,
+    /// The manager has let go of an older request although it had nothing to say: this one has arrived.
+    pub(super) arrived: bool,
+    pub(super) state: State,
+}
+
+impl Entry {
+    pub(super) fn new(rid: Rid, kind: RequestKind, body: Bytes, now: Instant) -> Self {
+        Self {
+            rid,
+            kind,
+            body,
+            attempts: 0,
+            failures: 0,
+            same_cause: 0,
+            last_cause: None,
+            first_written: None,
+            maybe_received: false,
+            arrived: false,
+            state: State::Waiting { not_before: now },
+        }
+    }
+
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(self.state, State::Answered { .. })
+    }
+
+    pub(super) fn is_in_flight(&self) -> bool {
+        matches!(self.state, State::InFlight { .. })
+    }
+
+    /// Takes the entry apart if its reply is here.
+    pub(super) fn into_answered(self) -> Option<(Rid, RequestKind, Box<Response>)> {
+        match self.state {
+            State::Answered { response, .. } => Some((self.rid, self.kind, response)),
+            State::Waiting { .. } | State::InFlight { .. } => None,
+        }
+    }
+
+    /// Starts the next attempt.
+    pub(super) fn start(&mut self, due: Instant) -> RequestKey {
+        self.attempts += 1;
+        self.arrived = false;
+        self.state = State::InFlight { written: None, due };
+        RequestKey {
+            rid: self.rid,
+            attempt: self.attempts,
+        }
+    }
+
+    /// Notes a failed attempt; returns how often in a row this kind of cause was seen.
+    pub(super) fn failed(&mut self, cause: Cause) -> u32 {
+        self.failures += 1;
+        let same = self
+            .last_cause
+            .as_ref()
+            .is_some_and(|last| std::mem::discriminant(last) == std::mem::discriminant(&cause));
+        self.same_cause = if same { self.same_cause + 1 } else { 1 };
+        self.maybe_received |= cause.sent();
+        self.last_cause = Some(cause);
+        self.same_cause
+    }
+}
+
+/// All entries, oldest first. At most `requests` + 1 unanswered (B-38), so scans are short.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    entries: VecDeque<Entry>,
+}
+
+impl Window {
+    pub(super) fn push(&mut self, entry: Entry) {
+        self.entries.push_back(entry);
+    }
+
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut Entry> {
+        self.entries.iter_mut()
+    }
+
+    /// Index of this very attempt, if it is still the one under way.
+    pub(super) fn attempt(&self, key: RequestKey) -> Option<usize> {
+        self.entries
+            .iter()
+            .position(|e| e.rid == key.rid && e.attempts == key.attempt && e.is_in_flight())
+    }
+
+    pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut Entry> {
+        self.entries.get_mut(index)
+    }
+
+    pub(super) fn get(&self, index: usize) -> Option<&Entry> {
+        self.entries.get(index)
+    }
+
+    /// The oldest request was answered without payload: what was written behind it has reached the manager.
+    /// Whether it was answered because of that or because its `wait` was over, the newer one had the time.
+    pub(super) fn note_release(&mut self) {
+        for entry in &mut self.entries {
+            if matches!(
+                entry.state,
+                State::InFlight {
+                    written: Some(_),
+                    ..
+                }
+            ) {
+                entry.arrived = true;
+            }
+        }
+    }
+
+    /// Requests without a reply. A parked reply does not count: the manager has let go of its request.
+    pub(super) fn unanswered(&self) -> usize {
+        self.entries.iter().filter(|e| !e.is_answered()).count()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The oldest entry, if its reply is here.
+    pub(super) fn pop_answered(&mut self) -> Option<(Rid, RequestKind, Box<Response>)> {
+        if !self.entries.front()?.is_answered() {
+            return None;
+        }
+        self.entries.pop_front().and_then(Entry::into_answered)
+    }
+
+    pub(super) fn pop_front(&mut self) -> Option<Entry> {
+        self.entries.pop_front()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.entries.clear();
+    }
+
+    /// When the wire is free for what follows the first `count` entries: everything older has been written
+    /// whole to its connection, and `gap` has passed since (cm-quirks rule 13, T-37). `Err` while something
+    /// older is still being written or waits for its own turn.
+    pub(super) fn wire_free(&self, count: usize, gap: Duration) -> Result<Option<Instant>, ()> {
+        let mut free = None;
+        for entry in self.entries.iter().take(count) {
+            match entry.state {
+                State::Answered { .. } => {}
+                State::InFlight {
+                    written: Some(_), ..
+                } if entry.arrived => {}
+                State::InFlight {
+                    written: Some(at), ..
+                } => free = free.max(Some(at + gap)),
+                State::InFlight { written: None, .. } | State::Waiting { .. } => return Err(()),
+            }
+        }
+        Ok(free)
+    }
+}

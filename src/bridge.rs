@@ -1,1 +1,0 @@
-//! One client stream and one BOSH session, joined; no I/O.

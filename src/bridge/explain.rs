@@ -1,0 +1,96 @@
+//! From the end of a session to what the client is told.
+
+use bytes::BytesMut;
+
+use crate::bosh::condition::BindingCondition;
+use crate::bosh::{Cause, CloseReason};
+use crate::stream::error::remote::{RemoteError, sanitise_remote_error, wrap_remote_error};
+use crate::stream::error::{FaultReason, StreamFault, fault};
+use crate::stream::ns;
+use crate::xml::Element;
+
+/// The stream error for this end; `None` for an orderly one. `opened`: the session had been created.
+pub(super) fn explain(reason: &CloseReason, opened: bool) -> Option<StreamFault> {
+    match reason {
+        CloseReason::Terminated { .. } | CloseReason::Ended => None,
+        CloseReason::Condition {
+            condition,
+            text,
+            stream_error,
+        } => {
+            if let Some(remote) = remote_error(stream_error) {
+                log_other_host(&remote);
+                return Some(remote.fault);
+            }
+            match condition {
+                // T-24: ejabberd's ordinary end of a stream; inventing an error would alarm the user.
+                BindingCondition::RemoteStreamError => None,
+                // C-13: what the manager wrote about it.
+                BindingCondition::Undefined => {
+                    Some(fault(FaultReason::CmUndefined, text.as_deref()))
+                }
+                other => Some(fault(FaultReason::from(*other), None)),
+            }
+        }
+        CloseReason::Failed(cause) => Some(explain_cause(cause, opened)),
+    }
+}
+
+fn explain_cause(cause: &Cause, opened: bool) -> StreamFault {
+    match cause {
+        Cause::Hop(failure) => sentence(FaultReason::from(failure.kind), &failure.text),
+        Cause::NotBosh => fault(FaultReason::NotBosh, None),
+        Cause::Redirect(to) => {
+            let to = to.as_ref().map(|to| format!("to {}", without_query(to)));
+            fault(FaultReason::UnexpectedRedirect, to.as_deref())
+        }
+        Cause::Status(status) => fault(
+            FaultReason::from_http_status(*status, opened),
+            Some(&format!("HTTP status {status}")),
+        ),
+        Cause::CreationReply(what) => fault(FaultReason::BadCreationReply, Some(what)),
+        Cause::BadXml(what) => fault(FaultReason::BadReply, Some(what)),
+        Cause::RidLimit => fault(FaultReason::RidLimit, None),
+        Cause::NoReply => fault(FaultReason::NoReply, None),
+        Cause::Unrecoverable => fault(
+            FaultReason::NoReply,
+            Some("it asked for the same request again and again"),
+        ),
+    }
+}
+
+/// A hop's own sentence says all there is to say: it stands alone.
+pub(super) fn sentence(reason: FaultReason, text: &str) -> StreamFault {
+    let mut fault = fault(reason, None);
+    if !text.is_empty() {
+        fault.text = Some(text.to_owned());
+    }
+    fault
+}
+
+/// The transported stream error: whole, or its children in the old form.
+fn remote_error(elements: &[Element]) -> Option<RemoteError> {
+    if let Some(error) = elements.iter().find(|e| e.is(ns::STREAM, "error")) {
+        return Some(sanitise_remote_error(&on_stream(error)));
+    }
+    let children: Vec<BytesMut> = elements.iter().map(on_stream).collect();
+    wrap_remote_error(children.iter().map(|child| &child[..]))
+}
+
+pub(super) fn log_other_host(remote: &RemoteError) {
+    if let Some(host) = &remote.other_host {
+        tracing::warn!(%host, "the server asks for another host, which the client must not be told");
+    }
+}
+
+/// The element as it stands on the client's stream.
+pub(super) fn on_stream(element: &Element) -> BytesMut {
+    let mut out = BytesMut::with_capacity(element.len() + 64);
+    element.write_for_stream(None, &mut out);
+    out
+}
+
+/// A URL may carry a token in its query.
+fn without_query(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or_default()
+}

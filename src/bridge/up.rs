@@ -1,0 +1,257 @@
+//! What the client sends: header, elements, close.
+
+use std::time::Instant;
+
+use bytes::BytesMut;
+
+use zeroize::Zeroizing;
+
+use super::{Bridge, CLOSE_LIMIT, Event, HEADER_PATIENCE, Peer, RESTART_LIMIT, Sasl, Stage};
+use crate::bosh::PayloadClass;
+use crate::stream::STREAM_CLOSE;
+use crate::stream::classify::{self, Batch, Kind, Sasl1};
+use crate::stream::error::FaultReason;
+use crate::stream::header::{Accepted, ClientHeader, Rejected};
+use crate::xml::{Element, Frame, Header, XmlError};
+
+/// Most `jabber:iq:auth` requests remembered.
+const MAX_AUTH_IDS: usize = 8;
+
+impl Bridge {
+    /// Takes frames out of the client's bytes as far as the stage allows.
+    pub(super) fn pump(&mut self, now: Instant) {
+        if !self.saw_first_byte && !self.check_first_byte() {
+            return;
+        }
+        while self.may_take_frame() {
+            let frame = match self.framer.next_frame() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return,
+                Err(error) => return self.on_xml_error(&error, now),
+            };
+            match frame {
+                Frame::Header(header) => self.on_header(&header, now),
+                Frame::Element(element) => self.on_element(&element, now),
+                Frame::NewDocument if self.sasl == Sasl::Exchange => return, // S-41: the outcome decides.
+                Frame::NewDocument => self.fail(FaultReason::UnsupportedElement, None, now),
+                Frame::End => self.on_end(now),
+            }
+        }
+    }
+
+    /// S-02: what is not XML by its first byte (a browser's HTTP request, TLS) gets silence.
+    fn check_first_byte(&mut self) -> bool {
+        match self.framer.first_byte() {
+            None => false,
+            Some(b'<') => {
+                self.saw_first_byte = true;
+                true
+            }
+            Some(_) => {
+                self.close_client();
+                false
+            }
+        }
+    }
+
+    fn may_take_frame(&self) -> bool {
+        match self.stage {
+            Stage::Header { .. } => true,
+            Stage::Open => self
+                .session
+                .as_ref()
+                .is_some_and(crate::bosh::Session::wants_payloads),
+            Stage::Waiting | Stage::Leaving | Stage::Closed => false,
+        }
+    }
+
+    fn on_xml_error(&mut self, error: &XmlError, now: Instant) {
+        let reason = match error {
+            XmlError::NotWellFormed(_) => FaultReason::NotWellFormed,
+            XmlError::Restricted(_) => FaultReason::RestrictedXml,
+            XmlError::UnsupportedEncoding => FaultReason::BadEncoding,
+            XmlError::TextBetweenElements => FaultReason::TextBetweenElements,
+            XmlError::TooLarge | XmlError::TooDeep | XmlError::TooManyAttributes => {
+                FaultReason::ElementTooLarge
+            }
+        };
+        self.fail(reason, Some(&error.to_string()), now);
+    }
+
+    fn on_header(&mut self, header: &Header, now: Instant) {
+        let restarted = matches!(self.stage, Stage::Header { restarted: true });
+        self.header_due = None;
+        let client = client_header(header);
+        let first = self
+            .peer
+            .as_ref()
+            .filter(|_| restarted)
+            .map(|peer| &peer.accepted);
+        let judged = match first {
+            Some(first) => client.accept_restart(&self.options.rules, first),
+            None => client.accept(&self.options.rules),
+        };
+        match judged {
+            Ok(accepted) if restarted => self.on_restart_header(accepted),
+            Ok(accepted) => {
+                self.events.push_back(Event::Resolve {
+                    domain: accepted.domain.clone(),
+                });
+                let from = accepted.domain.clone();
+                self.peer = Some(Peer {
+                    accepted,
+                    from,
+                    id: Zeroizing::default(),
+                });
+                self.stage = Stage::Waiting;
+                self.header_patience = Some(now + HEADER_PATIENCE);
+                self.features_due = Some(now + self.options.setup_timeout);
+            }
+            Err(rejected) => {
+                let Rejected {
+                    fault,
+                    domain,
+                    from,
+                    lang,
+                    version,
+                } = *rejected;
+                let domain = domain.unwrap_or_default();
+                let accepted = Accepted {
+                    domain: domain.clone(),
+                    from,
+                    lang,
+                    version,
+                };
+                self.peer = Some(Peer {
+                    accepted,
+                    from: domain,
+                    id: Zeroizing::default(),
+                });
+                self.fail_with(fault, CLOSE_LIMIT, now);
+            }
+        }
+        if restarted && self.stage == Stage::Waiting {
+            self.features_due = Some(now + RESTART_LIMIT);
+        }
+    }
+
+    /// S-16: a new header on the same session, after SASL.
+    fn on_restart_header(&mut self, accepted: Accepted) {
+        if let Some(peer) = &mut self.peer {
+            peer.accepted = accepted;
+            // S-06: a new id for the new stream.
+            peer.id = Zeroizing::default();
+        }
+        self.stage = Stage::Waiting;
+        self.write_header();
+        self.release_stash();
+    }
+
+    fn on_element(&mut self, element: &Element, now: Instant) {
+        if element.is_prefixed_stanza() {
+            return self.fail(FaultReason::PrefixedStanza, None, now);
+        }
+        let kind = Kind::of(element.namespace(), element.local());
+        match kind {
+            Kind::Sasl1(Sasl1::Auth | Sasl1::Response) => self.sasl = Sasl::Exchange,
+            Kind::StartTls | Kind::TlsOther => return self.refuse_tls(now),
+            Kind::Compress => {
+                self.out.extend_from_slice(classify::COMPRESS_FAILURE);
+                return;
+            }
+            Kind::StreamManagement => return self.refuse_stream_management(element),
+            Kind::StreamError => {
+                tracing::info!("the client ended its stream with an error");
+                return self.on_end(now);
+            }
+            Kind::StreamFeatures | Kind::StreamOther | Kind::StreamErrorPart | Kind::Dialback => {
+                return self.fail(FaultReason::UnsupportedElement, None, now);
+            }
+            // An element in no namespace would fall into the wrapper's.
+            Kind::Other if element.namespace().is_empty() => {
+                return self.fail(FaultReason::WrongNamespace, None, now);
+            }
+            Kind::Stanza if !self.bound => self.watch_iq_auth(element),
+            Kind::Sasl1(_) | Kind::Sasl2(_) | Kind::Stanza | Kind::Csi | Kind::Other => {}
+        }
+        let lang = self
+            .peer
+            .as_ref()
+            .and_then(|peer| peer.accepted.lang.as_deref());
+        let mut payload = BytesMut::with_capacity(element.len() + 64);
+        element.write_for_body(lang, &mut payload);
+        let class = match kind.batch() {
+            Batch::Stanzas => PayloadClass::Together,
+            Batch::Alone => PayloadClass::Alone,
+        };
+        if let Some(session) = &mut self.session {
+            session.send(payload.freeze(), class);
+        }
+    }
+
+    /// S-37 with local TLS off: not offered, so refused, and the stream is over.
+    fn refuse_tls(&mut self, now: Instant) {
+        self.write_header();
+        self.out.extend_from_slice(classify::TLS_FAILURE);
+        self.out.extend_from_slice(STREAM_CLOSE);
+        self.close_client();
+        self.end_session(CLOSE_LIMIT, now);
+    }
+
+    /// Not offered, so never passed on: the manager and xbosh would count differently (T-29).
+    fn refuse_stream_management(&mut self, element: &Element) {
+        if matches!(element.local(), "enable" | "resume") {
+            let namespace = crate::xml::escape::attribute(element.namespace()).to_string();
+            let failed = format!(
+                "<failed xmlns='{namespace}'><feature-not-implemented xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>"
+            );
+            self.out.extend_from_slice(failed.as_bytes());
+        }
+    }
+
+    /// Remembers a login by XEP-0078: its result binds (T-17).
+    fn watch_iq_auth(&mut self, element: &Element) {
+        if element.local() == "iq"
+            && element.attr("type").as_deref() == Some("set")
+            && element
+                .child_names()
+                .iter()
+                .any(|(ns, _)| ns == "jabber:iq:auth")
+            && let Some(id) = element.attr("id")
+            && self.auth_ids.len() < MAX_AUTH_IDS
+        {
+            self.auth_ids.push(id.into_owned());
+        }
+    }
+
+    /// S-17: flush upstream, deliver what still comes, then close.
+    fn on_end(&mut self, now: Instant) {
+        self.header_due = None;
+        self.features_due = None;
+        if self.session.is_none() {
+            self.write_header();
+            return self.finish_stream();
+        }
+        if self.stage == (Stage::Header { restarted: true }) {
+            // It closes where it owed a new header: the old stream is the one to close.
+            self.header_written = true;
+        }
+        // The header may still be owed if the client leaves while the session is being made.
+        self.write_header();
+        self.stage = Stage::Leaving;
+        self.end_session(CLOSE_LIMIT, now);
+        self.drain_session(now);
+    }
+}
+
+fn client_header(header: &Header) -> ClientHeader {
+    ClientHeader {
+        local: header.local.clone(),
+        namespace: header.namespace.clone(),
+        content_namespace: header.scope.default_namespace().map(str::to_owned),
+        to: header.attr("to").map(str::to_owned),
+        from: header.attr("from").map(str::to_owned),
+        version: header.attr("version").map(str::to_owned),
+        lang: header.lang().map(str::to_owned),
+    }
+}

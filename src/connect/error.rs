@@ -1,0 +1,167 @@
+//! Which hop failed on the way out, and what it said.
+
+use std::io;
+
+use crate::bosh::failure::{Failure, FailureKind};
+
+/// A failure to reach the connection manager. `Display` is one sentence: the hop, what it said, what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// E-30: no connection to the proxy.
+    #[error("cannot connect to the proxy {proxy}: {}; check proxy.url and that the proxy runs", plain(.source))]
+    ProxyUnreachable {
+        /// host:port.
+        proxy: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// E-30: the proxy accepted the connection and says nothing.
+    #[error("the proxy {proxy} does not answer; check proxy.url")]
+    ProxySilent {
+        /// host:port.
+        proxy: String,
+    },
+    /// E-31: the proxy wants other credentials, or a scheme that we do not speak.
+    #[error("the proxy {proxy} {}: check proxy.username and proxy.password", refusal(*.sent, .offers))]
+    ProxyAuth {
+        /// host:port.
+        proxy: String,
+        /// We had credentials and sent them.
+        sent: bool,
+        /// What it said or offers.
+        offers: String,
+    },
+    /// E-32: the proxy does not allow this destination.
+    #[error(
+        "the proxy {proxy} does not allow a connection to {target} ({said}); many proxies allow only port 443"
+    )]
+    ProxyRefused {
+        /// host:port.
+        proxy: String,
+        /// host:port.
+        target: String,
+        /// Status and the first words of its page, or the SOCKS reply.
+        said: String,
+    },
+    /// E-33: the proxy cannot reach the destination.
+    #[error(
+        "the proxy {proxy} could not reach {target} ({said}); check the url of this domain, or try again later"
+    )]
+    ProxyUpstream {
+        /// host:port.
+        proxy: String,
+        /// host:port.
+        target: String,
+        /// Status and the first words of its page, or the SOCKS reply.
+        said: String,
+    },
+    /// E-34: this is no such proxy.
+    #[error(
+        "what answers at {proxy} does not behave like {kind} ({said}); check the kind of proxy and the port in proxy.url"
+    )]
+    ProxyProtocol {
+        /// host:port.
+        proxy: String,
+        /// "an HTTP proxy" or "a SOCKS5 proxy".
+        kind: &'static str,
+        /// What was seen.
+        said: String,
+    },
+    /// E-40: the certificate is not accepted.
+    #[error("the certificate of {peer} is not accepted: {said}")]
+    Certificate {
+        /// host:port.
+        peer: String,
+        /// Why, and what to do.
+        said: String,
+    },
+    /// E-41: TLS fails otherwise.
+    #[error("no secure connection to {peer}: {said}; check that this address and port speak TLS")]
+    Tls {
+        /// host:port.
+        peer: String,
+        /// What was seen.
+        said: String,
+    },
+    /// E-50: no connection to the manager.
+    #[error("cannot connect to the BOSH server {target}: {}; check the network and the url of this domain", plain(.source))]
+    CmUnreachable {
+        /// host:port.
+        target: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// E-18: a file of the configuration cannot be used.
+    #[error("{key} = {path}: {said}")]
+    File {
+        /// Configuration key.
+        key: &'static str,
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        said: String,
+    },
+    /// E-18: a setting cannot be used.
+    #[error("{0}")]
+    Setting(String),
+}
+
+impl ConnectError {
+    /// The row that the core acts by.
+    #[must_use]
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Self::ProxyUnreachable { .. } | Self::ProxySilent { .. } => {
+                FailureKind::ProxyUnreachable
+            }
+            Self::ProxyAuth { .. } => FailureKind::ProxyAuth,
+            Self::ProxyRefused { .. } => FailureKind::ProxyRefused,
+            Self::ProxyUpstream { .. } => FailureKind::ProxyUpstream,
+            Self::ProxyProtocol { .. } => FailureKind::ProxyProtocol,
+            Self::Certificate { .. } => FailureKind::TlsCertificate,
+            Self::Tls { .. } => FailureKind::Tls,
+            Self::CmUnreachable { .. } => FailureKind::CmUnreachable,
+            Self::File { .. } | Self::Setting(_) => FailureKind::Internal,
+        }
+    }
+
+    /// As the session core takes it. Nothing of a request was sent yet.
+    #[must_use]
+    pub fn into_failure(self) -> Failure {
+        Failure {
+            kind: self.kind(),
+            text: self.to_string(),
+            sent: false,
+        }
+    }
+}
+
+fn refusal(sent: bool, offers: &str) -> String {
+    if sent {
+        format!("refused the user name or password ({offers})")
+    } else {
+        format!("wants a user name and password ({offers})")
+    }
+}
+
+/// The system's words without its numbers.
+pub(crate) fn plain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".into(),
+        io::ErrorKind::TimedOut => "no answer in time".into(),
+        io::ErrorKind::ConnectionReset => "connection reset".into(),
+        io::ErrorKind::UnexpectedEof => "connection closed".into(),
+        io::ErrorKind::HostUnreachable => "host unreachable".into(),
+        io::ErrorKind::NetworkUnreachable => "network unreachable".into(),
+        _ => {
+            let text = error.to_string();
+            match text.find(" (os error") {
+                Some(at) => text[..at].to_lowercase(),
+                None => text,
+            }
+        }
+    }
+}

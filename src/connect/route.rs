@@ -1,0 +1,311 @@
+//! Which way a URL is reached: direct, through an HTTP proxy, or through SOCKS5.
+
+use base64::Engine as _;
+use http::{HeaderValue, Uri};
+use hyper_util::client::proxy::matcher::Matcher;
+use percent_encoding::percent_decode_str;
+use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
+
+use super::error::ConnectError;
+use crate::config::{Credentials, Proxy, ProxyEnv, ProxySource};
+
+/// A way out.
+#[derive(Clone, Debug)]
+pub enum Route {
+    /// Straight to the destination.
+    Direct,
+    /// Through a proxy.
+    Via(Upstream),
+}
+
+/// A proxy to go through.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// What it speaks.
+    pub kind: ProxyKind,
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// User and password for it.
+    pub credentials: Option<Credentials>,
+}
+
+/// What a proxy speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyKind {
+    /// HTTP, reached in the clear.
+    Http,
+    /// HTTP, reached over TLS (P-13).
+    Https,
+    /// SOCKS5; the proxy resolves names.
+    Socks5,
+}
+
+impl Upstream {
+    /// Reads a proxy URL; `keys` beat its userinfo.
+    ///
+    /// # Errors
+    /// [`ConnectError::Setting`] for a scheme, host or credentials that cannot be used. The text never holds
+    /// the password.
+    pub fn new(url: &Url, keys: Option<&Credentials>) -> Result<Self, ConnectError> {
+        let (kind, default_port) = match url.scheme() {
+            "http" => (ProxyKind::Http, 80),
+            "https" => (ProxyKind::Https, 443),
+            "socks5" | "socks5h" => (ProxyKind::Socks5, 1080),
+            other => {
+                return Err(setting(format!(
+                    "proxy.url: {other}:// is not supported; use http, https, socks5 or socks5h"
+                )));
+            }
+        };
+        let host = url.host_str().filter(|host| !host.is_empty());
+        let host = host.ok_or_else(|| setting("proxy.url names no host".into()))?;
+        let credentials = keys.cloned().or_else(|| from_userinfo(url));
+        if let Some(credentials) = &credentials {
+            check_credentials(kind, credentials)?;
+        }
+        Ok(Self {
+            kind,
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port: url.port().unwrap_or(default_port),
+            credentials,
+        })
+    }
+
+    /// host:port, with brackets around an IPv6 address.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        authority(&self.host, self.port)
+    }
+
+    /// The value of `Proxy-Authorization` (RFC 7617), marked sensitive.
+    #[must_use]
+    pub fn basic(&self) -> Option<HeaderValue> {
+        let credentials = self.credentials.as_ref()?;
+        let plain = zeroize::Zeroizing::new(format!(
+            "{}:{}",
+            credentials.username,
+            credentials.password.expose_secret()
+        ));
+        let encoded = zeroize::Zeroizing::new(format!(
+            "Basic {}",
+            base64::engine::general_purpose::STANDARD.encode(plain.as_bytes())
+        ));
+        let mut value = HeaderValue::from_str(&encoded).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+}
+
+/// Whether these credentials can be sent at all: no colon in the user name for Basic (RFC 7617), 1 to 255
+/// bytes each for SOCKS5 (P-16).
+///
+/// # Errors
+/// [`ConnectError::Setting`] saying what is wrong.
+pub fn check_credentials(kind: ProxyKind, credentials: &Credentials) -> Result<(), ConnectError> {
+    let password = credentials.password.expose_secret();
+    match kind {
+        ProxyKind::Http | ProxyKind::Https if credentials.username.contains(':') => Err(setting(
+            "proxy.username holds a colon, which HTTP Basic authentication cannot carry".into(),
+        )),
+        ProxyKind::Socks5 if !(1..=255).contains(&credentials.username.len()) => Err(setting(
+            "proxy.username must have 1 to 255 bytes for a SOCKS5 proxy".into(),
+        )),
+        ProxyKind::Socks5 if !(1..=255).contains(&password.len()) => Err(setting(
+            "proxy.password must have 1 to 255 bytes for a SOCKS5 proxy".into(),
+        )),
+        ProxyKind::Http | ProxyKind::Https | ProxyKind::Socks5 => Ok(()),
+    }
+}
+
+fn setting(text: String) -> ConnectError {
+    ConnectError::Setting(text)
+}
+
+fn from_userinfo(url: &Url) -> Option<Credentials> {
+    if url.username().is_empty() && url.password().is_none() {
+        return None;
+    }
+    let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    Some(Credentials {
+        username: decode(url.username()),
+        password: SecretString::from(decode(url.password().unwrap_or_default())),
+    })
+}
+
+/// The way to `target` (P-12, P-13). Nothing is special about loopback.
+///
+/// # Errors
+/// [`ConnectError::Setting`] if the proxy's address cannot be used.
+pub fn route(proxy: &Proxy, target: &Url) -> Result<Route, ConnectError> {
+    let (chosen, no_proxy) = match &proxy.source {
+        ProxySource::None => return Ok(Route::Direct),
+        ProxySource::Url(url) => (Some(url.clone()), None),
+        ProxySource::Env(env) => (from_env(env, target)?, env.no_proxy.as_deref()),
+    };
+    let Some(url) = chosen else {
+        return Ok(Route::Direct);
+    };
+    let exceptions: Vec<&str> = proxy
+        .no_proxy
+        .iter()
+        .map(String::as_str)
+        .chain(no_proxy)
+        .collect();
+    if is_exception(&exceptions.join(","), target) {
+        return Ok(Route::Direct);
+    }
+    Ok(Route::Via(Upstream::new(&url, proxy.credentials.as_ref())?))
+}
+
+/// The variable for the target's scheme, `ALL_PROXY` last.
+fn from_env(env: &ProxyEnv, target: &Url) -> Result<Option<Url>, ConnectError> {
+    let (name, value) = if target.scheme() == "https" {
+        ("HTTPS_PROXY", &env.https)
+    } else {
+        ("HTTP_PROXY", &env.http)
+    };
+    let (name, value) = match value.as_deref().filter(|v| !v.is_empty()) {
+        Some(value) => (name, value),
+        None => match env.all.as_deref().filter(|v| !v.is_empty()) {
+            Some(value) => ("ALL_PROXY", value),
+            None => return Ok(None),
+        },
+    };
+    // curl's rule: without a scheme it is an HTTP proxy.
+    let with_scheme = if value.contains("://") {
+        value.to_owned()
+    } else {
+        format!("http://{value}")
+    };
+    // The value may hold a password: the error names the variable only.
+    Url::parse(&with_scheme).map(Some).map_err(|e| {
+        setting(format!(
+            "the environment variable {name} is no proxy URL: {e}"
+        ))
+    })
+}
+
+/// Hosts, suffixes, addresses and CIDR blocks, or `*`.
+fn is_exception(list: &str, target: &Url) -> bool {
+    let Ok(uri) = target.as_str().parse::<Uri>() else {
+        return false;
+    };
+    !list.is_empty()
+        && Matcher::builder()
+            .all("http://proxy.invalid")
+            .no(list)
+            .build()
+            .intercept(&uri)
+            .is_none()
+}
+
+/// host:port, with brackets around an IPv6 address.
+#[must_use]
+pub fn authority(host: &str, port: u16) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proxy(source: ProxySource) -> Proxy {
+        Proxy {
+            source,
+            credentials: None,
+            no_proxy: vec![],
+            ca_file: None,
+        }
+    }
+
+    fn way(proxy: &Proxy, url: &str) -> String {
+        match route(proxy, &Url::parse(url).unwrap()).unwrap() {
+            Route::Direct => "direct".into(),
+            Route::Via(upstream) => format!("{:?} {}", upstream.kind, upstream.authority()),
+        }
+    }
+
+    /// P-13: the environment by scheme, ALL_PROXY last, NO_PROXY with suffixes and CIDR blocks.
+    #[test]
+    fn p13_environment() {
+        let mut proxy = proxy(ProxySource::Env(ProxyEnv {
+            https: Some("proxy:3128".into()),
+            http: None,
+            all: Some("socks5h://[::1]:9050".into()),
+            no_proxy: Some("example.org, 10.0.0.0/8".into()),
+        }));
+        assert_eq!(way(&proxy, "https://cm.example/b"), "Http proxy:3128");
+        assert_eq!(way(&proxy, "http://cm.example/b"), "Socks5 [::1]:9050");
+        assert_eq!(way(&proxy, "https://a.example.org/b"), "direct");
+        assert_eq!(way(&proxy, "https://10.1.2.3/b"), "direct");
+        assert_eq!(way(&proxy, "https://127.0.0.1/b"), "Http proxy:3128");
+        proxy.no_proxy = vec!["cm.example".into()];
+        assert_eq!(way(&proxy, "https://cm.example/b"), "direct");
+    }
+
+    /// P-13: an explicit proxy beats the environment; its own exceptions still count, NO_PROXY does not.
+    #[test]
+    fn p13_explicit_proxy() {
+        let mut proxy = proxy(ProxySource::Url(Url::parse("https://p.example").unwrap()));
+        assert_eq!(way(&proxy, "https://cm.example/b"), "Https p.example:443");
+        proxy.no_proxy = vec!["*".into()];
+        assert_eq!(way(&proxy, "https://cm.example/b"), "direct");
+        proxy.source = ProxySource::None;
+        assert_eq!(way(&proxy, "https://cm.example/b"), "direct");
+    }
+
+    /// P-05: userinfo is percent-decoded, keys beat it, the header is what RFC 7617 says.
+    #[test]
+    fn p05_credentials() {
+        let url = Url::parse("http://Aladdin:open%20sesame@p:8080").unwrap();
+        let upstream = Upstream::new(&url, None).unwrap();
+        assert_eq!(
+            upstream.basic().unwrap(),
+            "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
+        );
+        let keys = Credentials {
+            username: "ü".into(),
+            password: SecretString::from("p:w".to_owned()),
+        };
+        let upstream = Upstream::new(&url, Some(&keys)).unwrap();
+        assert_eq!(upstream.basic().unwrap(), "Basic w7w6cDp3");
+        assert!(!format!("{upstream:?}").contains("p:w"));
+    }
+
+    /// P-16, RFC 7617: credentials that cannot be sent are refused before anything is.
+    #[test]
+    fn p16_impossible_credentials() {
+        let with = |username: &str, password: &str| Credentials {
+            username: username.into(),
+            password: SecretString::from(password.to_owned()),
+        };
+        assert!(check_credentials(ProxyKind::Http, &with("a:b", "x")).is_err());
+        assert!(check_credentials(ProxyKind::Socks5, &with("a:b", "x")).is_ok());
+        assert!(check_credentials(ProxyKind::Socks5, &with(&"u".repeat(256), "x")).is_err());
+        assert!(check_credentials(ProxyKind::Socks5, &with("u", "")).is_err());
+        assert!(check_credentials(ProxyKind::Socks5, &with("u", &"p".repeat(255))).is_ok());
+    }
+
+    /// B-73: a broken variable is named without its value.
+    #[test]
+    fn b73_broken_environment_shows_no_password() {
+        let proxy = proxy(ProxySource::Env(ProxyEnv {
+            https: Some("http://u:s3cret@:x".into()),
+            ..ProxyEnv::default()
+        }));
+        let error = route(&proxy, &Url::parse("https://a/").unwrap())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("HTTPS_PROXY") && !error.contains("s3cret"),
+            "{error}"
+        );
+    }
+}

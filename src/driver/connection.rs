@@ -1,0 +1,351 @@
+//! One task per client: reads, writes, exchanges and one timer in a single `select!`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{AbortHandle, Abortable, Aborted};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+
+use super::clock;
+use super::endpoint::{Endpoints, Resolved, redirect_target};
+use crate::bosh::{Failure, HttpReply, Request, RequestKey};
+use crate::bridge::{self, Bridge};
+use crate::config::ChannelBinding;
+use crate::http::{ExchangeRequest, SessionClient};
+use crate::stream::error::FaultReason;
+use crate::{stream, xml};
+
+/// How long a client may take to close its side once we have closed ours (S-18).
+const LINGER: Duration = Duration::from_secs(5);
+/// Bytes read from a client at once.
+const READ_BYTES: usize = 32 * 1024;
+/// Bytes read from one client before others get a turn.
+const READ_TURNS: usize = 4;
+
+type Finished = (RequestKey, Result<Result<HttpReply, Failure>, Aborted>);
+type Running = std::pin::Pin<Box<dyn Future<Output = Finished> + Send>>;
+
+/// What all connections share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: Arc<crate::config::Config>,
+    pub(super) endpoints: Endpoints,
+}
+
+/// Serves one client until both its stream and its session are over.
+pub(super) async fn serve(
+    client: TcpStream,
+    peer: SocketAddr,
+    shared: Arc<Shared>,
+    stop: watch::Receiver<bool>,
+) {
+    // Loopback needs no coalescing; a failure here costs latency only.
+    let _ = client.set_nodelay(true);
+    let bridge = Bridge::new(bridge_options(&shared.config), clock::now());
+    let (written_tx, written_rx) = mpsc::unbounded_channel();
+    let connection = Connection {
+        bridge,
+        client,
+        peer,
+        shared,
+        manager: None,
+        running: FuturesUnordered::new(),
+        aborts: Vec::new(),
+        written_tx,
+        written_rx,
+        output_closed: false,
+        input_closed: false,
+    };
+    connection.run(stop).await;
+}
+
+fn bridge_options(config: &crate::config::Config) -> bridge::Options {
+    let limits = &config.limits;
+    bridge::Options {
+        rules: stream::header::HeaderRules {
+            default_domain: config.default_domain.clone(),
+            allowed_domains: config.allowed_domains.clone().unwrap_or_default(),
+        },
+        limits: xml::Limits {
+            max_element_bytes: limits.max_stanza_bytes,
+            max_header_bytes: 16 * 1024,
+            max_depth: limits.max_depth,
+            max_attributes: limits.max_attributes,
+        },
+        filter: stream::features::Filter {
+            channel_binding: match config.features.channel_binding {
+                ChannelBinding::Filter => stream::features::ChannelBinding::Filter,
+                ChannelBinding::Pass => stream::features::ChannelBinding::Pass,
+            },
+            remove_sm: true,
+            max_stanza_bytes: limits.max_stanza_bytes,
+        },
+        buffer_bytes: limits.buffer_bytes,
+        header_timeout: limits.header_timeout,
+        setup_timeout: limits.setup_timeout,
+        default_lang: config.bosh.lang.clone(),
+        random: Box::new(random),
+    }
+}
+
+/// 64 bits from the operating system. Without them nothing is safe to start, so the task ends.
+#[expect(
+    clippy::expect_used,
+    reason = "an operating system without randomness cannot run TLS either"
+)]
+fn random() -> u64 {
+    getrandom::u64().expect("the operating system gives random bytes")
+}
+
+struct Manager {
+    client: SessionClient,
+    resolved: Resolved,
+}
+
+struct Connection {
+    bridge: Bridge,
+    client: TcpStream,
+    peer: SocketAddr,
+    shared: Arc<Shared>,
+    manager: Option<Manager>,
+    running: FuturesUnordered<Running>,
+    aborts: Vec<(RequestKey, AbortHandle)>,
+    written_tx: mpsc::UnboundedSender<RequestKey>,
+    written_rx: mpsc::UnboundedReceiver<RequestKey>,
+    output_closed: bool,
+    input_closed: bool,
+}
+
+impl Connection {
+    async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut linger_until = None;
+        let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut stopping = false;
+        loop {
+            self.settle();
+            let closed = self.bridge.is_client_closed() && self.bridge.output().is_empty();
+            if closed && !self.output_closed {
+                self.close_output().await;
+                linger_until = Some(clock::now() + LINGER);
+            }
+            if self.bridge.is_finished() && self.output_closed && self.input_closed {
+                return;
+            }
+            let timeout = self
+                .bridge
+                .poll_timeout()
+                .into_iter()
+                .chain(linger_until)
+                .min();
+            if let Some(at) = timeout {
+                timer.as_mut().reset(at.into());
+            }
+            let reading =
+                !self.input_closed && (self.output_closed || self.bridge.wants_client_bytes());
+            let writing = !self.output_closed && !self.bridge.output().is_empty();
+            tokio::select! {
+                biased;
+                changed = stop.changed(), if !stopping => {
+                    // A dropped sender means that the sidecar is gone: stop as well.
+                    if changed.is_err() || *stop.borrow() {
+                        stopping = true;
+                        self.bridge.shutdown(clock::now());
+                    }
+                }
+                Some(key) = self.written_rx.recv() => self.bridge.handle_written(key, clock::now()),
+                Some((key, result)) = self.running.next(), if !self.running.is_empty() => {
+                    self.on_finished(key, result);
+                }
+                ready = self.client.writable(), if writing => self.write(ready),
+                ready = self.client.readable(), if reading => self.read(ready),
+                () = timer.as_mut(), if timeout.is_some() => {
+                    let now = clock::now();
+                    if linger_until.is_some_and(|until| until <= now) {
+                        linger_until = None;
+                        self.input_closed = true;
+                    }
+                    self.bridge.handle_timeout(now);
+                }
+            }
+        }
+    }
+
+    /// Drains everything the bridge wants done now.
+    fn settle(&mut self) {
+        loop {
+            let Some(event) = self.bridge.poll_event() else {
+                break;
+            };
+            self.on_event(event);
+        }
+        while let Some(key) = self.bridge.poll_abort() {
+            if let Some(at) = self.aborts.iter().position(|(known, _)| *known == key) {
+                self.aborts.swap_remove(at).1.abort();
+            }
+        }
+        while let Some(request) = self.bridge.poll_request(clock::now()) {
+            self.start(request);
+        }
+    }
+
+    fn on_event(&mut self, event: bridge::Event) {
+        match event {
+            bridge::Event::Resolve { domain } => self.on_resolve(&domain),
+            bridge::Event::Redirect { status, location } => self.on_redirect(status, &location),
+            bridge::Event::Bound => {
+                tracing::info!(client = %self.peer, domain = self.bridge.domain(), "client is online");
+            }
+            bridge::Event::Filtered(removed) => {
+                tracing::debug!(client = %self.peer, domain = self.bridge.domain(), ?removed, "took out stream features");
+            }
+            bridge::Event::Fault(fault) => {
+                let domain = self.bridge.domain();
+                match fault.reason {
+                    FaultReason::Shutdown => {
+                        tracing::debug!(client = %self.peer, domain, "stream ended: {fault}")
+                    }
+                    _ => tracing::warn!(client = %self.peer, domain, "stream ended: {fault}"),
+                }
+            }
+        }
+    }
+
+    fn on_resolve(&mut self, domain: &str) {
+        let answer = self.shared.endpoints.resolve(domain).map(|resolved| {
+            let endpoint = resolved.endpoint.clone();
+            let client = self
+                .shared
+                .endpoints
+                .client(&resolved.url, &resolved.connector);
+            self.manager = Some(Manager { client, resolved });
+            endpoint
+        });
+        self.bridge.handle_endpoint(answer, clock::now());
+    }
+
+    fn on_redirect(&mut self, status: Option<u16>, location: &str) {
+        let now = clock::now();
+        let Some(manager) = &mut self.manager else {
+            return;
+        };
+        match redirect_target(&manager.resolved.url, status, location) {
+            Some(url) => {
+                tracing::info!(client = %self.peer, from = %manager.resolved.url, to = %url, "connection manager moved");
+                manager.client = self
+                    .shared
+                    .endpoints
+                    .client(&url, &manager.resolved.connector);
+                manager.resolved.url = url;
+                self.bridge.handle_redirect(true, None, now);
+            }
+            None => self
+                .bridge
+                .handle_redirect(false, Some(location.to_owned()), now),
+        }
+    }
+
+    fn start(&mut self, request: Request) {
+        let Some(manager) = &self.manager else { return };
+        let key = request.key;
+        let written = self.written_tx.clone();
+        let exchange = manager.client.exchange(ExchangeRequest {
+            body: request.body,
+            fresh: request.fresh,
+            written: Box::new(move || {
+                // The receiver lives as long as this task.
+                let _ = written.send(key);
+            }),
+        });
+        let (handle, registration) = AbortHandle::new_pair();
+        self.aborts.push((key, handle));
+        let exchange = Abortable::new(exchange, registration);
+        self.running
+            .push(Box::pin(async move { (key, exchange.await) }));
+    }
+
+    fn on_finished(
+        &mut self,
+        key: RequestKey,
+        result: Result<Result<HttpReply, Failure>, Aborted>,
+    ) {
+        self.aborts.retain(|(known, _)| *known != key);
+        // A reply implies that the request was written, whichever is seen first.
+        while let Ok(key) = self.written_rx.try_recv() {
+            self.bridge.handle_written(key, clock::now());
+        }
+        let now = clock::now();
+        match result {
+            Ok(Ok(reply)) => self.bridge.handle_response(key, &reply, now),
+            Ok(Err(failure)) => {
+                tracing::debug!(client = %self.peer, domain = self.bridge.domain(), "exchange failed: {}", failure.text);
+                self.bridge.handle_failure(key, failure, now);
+            }
+            Err(Aborted) => {}
+        }
+    }
+
+    fn write(&mut self, ready: io::Result<()>) {
+        let now = clock::now();
+        match ready.and_then(|()| self.client.try_write(self.bridge.output())) {
+            Ok(count) => self.bridge.consume_output(count, now),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => {
+                self.input_closed = true;
+                self.on_client_gone();
+            }
+        }
+    }
+
+    fn read(&mut self, ready: io::Result<()>) {
+        let mut buffer = [0; READ_BYTES];
+        for _ in 0..READ_TURNS {
+            match ready
+                .as_ref()
+                .map_err(|e| io::Error::from(e.kind()))
+                .and_then(|()| self.client.try_read(&mut buffer))
+            {
+                Ok(0) => {
+                    self.input_closed = true;
+                    // A client that half-closes behind its own </stream:stream> still gets ours.
+                    if !self.bridge.is_leaving() {
+                        self.on_client_gone();
+                    }
+                    return;
+                }
+                // Closed already: what still comes is thrown away until the client closes too.
+                Ok(_) if self.output_closed => {}
+                Ok(count) => {
+                    self.bridge
+                        .handle_client_bytes(&buffer[..count], clock::now());
+                    if count < READ_BYTES || !self.bridge.wants_client_bytes() {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => {
+                    self.input_closed = true;
+                    return self.on_client_gone();
+                }
+            }
+        }
+    }
+
+    fn on_client_gone(&mut self) {
+        if !self.bridge.is_client_closed() {
+            tracing::info!(client = %self.peer, domain = self.bridge.domain(), "client went away");
+        }
+        self.bridge.handle_client_gone(clock::now());
+    }
+
+    async fn close_output(&mut self) {
+        self.output_closed = true;
+        use tokio::io::AsyncWriteExt as _;
+        // Fails only if the client is gone, which is what we want.
+        let _ = self.client.shutdown().await;
+    }
+}

@@ -1,0 +1,271 @@
+//! Listening: bind, accept, limit, stop.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::connection::{Shared, serve};
+use super::endpoint::Endpoints;
+use crate::config::Config;
+use crate::connect::ConnectError;
+use crate::stream::STREAM_CLOSE;
+use crate::stream::error::{FaultReason, fault};
+use crate::stream::header::{ServerHeader, Version};
+
+/// Pause after a failed accept, so that running out of files never spins.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Everything is gone this long after the first signal (S-47).
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// Why the sidecar does not run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {hint}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What to do about it.
+        hint: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A certificate, key or proxy setting cannot be used.
+    #[error("{0}")]
+    Setup(#[source] ConnectError),
+    /// Signals cannot be received.
+    #[error("cannot listen for signals")]
+    Signals(#[source] io::Error),
+}
+
+impl RunError {
+    /// Whether the configuration is to blame: exit code 78 instead of 1.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Setup(_))
+    }
+}
+
+/// A running sidecar.
+#[derive(Debug)]
+pub struct Sidecar {
+    addresses: Vec<SocketAddr>,
+    stop: watch::Sender<bool>,
+    acceptors: JoinSet<()>,
+}
+
+impl Sidecar {
+    /// Binds every address and starts to accept.
+    ///
+    /// # Errors
+    /// [`RunError::Listen`] for the first address that cannot be bound, [`RunError::Setup`] for files that
+    /// cannot be read.
+    pub async fn start(config: Config) -> Result<Self, RunError> {
+        let endpoints = Endpoints::new(&config).map_err(RunError::Setup)?;
+        let mut listeners = Vec::new();
+        for address in &config.listen {
+            let listener = TcpListener::bind(address)
+                .await
+                .map_err(|e| listen_error(*address, e))?;
+            listeners.push(listener);
+        }
+        let addresses = listeners
+            .iter()
+            .zip(&config.listen)
+            .map(|(listener, wanted)| listener.local_addr().map_err(|e| listen_error(*wanted, e)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let slots = Arc::new(tokio::sync::Semaphore::new(config.limits.max_streams));
+        let shared = Arc::new(Shared {
+            config: Arc::new(config),
+            endpoints,
+        });
+        let (stop, stopped) = watch::channel(false);
+        let mut acceptors = JoinSet::new();
+        for listener in listeners {
+            acceptors.spawn(accept(
+                listener,
+                Arc::clone(&shared),
+                Arc::clone(&slots),
+                stopped.clone(),
+            ));
+        }
+        Ok(Self {
+            addresses,
+            stop,
+            acceptors,
+        })
+    }
+
+    /// The addresses, with the ports that the system chose.
+    #[must_use]
+    pub fn addrs(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Stops accepting, ends every stream with `system-shutdown` and every session, within 5 s.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        let all = async { while self.acceptors.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_LIMIT, all).await.is_err() {
+            tracing::warn!("some sessions did not end in time");
+        }
+    }
+}
+
+fn listen_error(address: SocketAddr, source: io::Error) -> RunError {
+    let hint = match source.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program uses this address, perhaps a second xbosh; stop it or set another `listen`"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need special rights; set another `listen`"
+        }
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address; check `listen`",
+        _ => "check `listen`",
+    };
+    RunError::Listen {
+        address,
+        hint,
+        source,
+    }
+}
+
+/// Accepts until told to stop, then waits for the clients it accepted.
+async fn accept(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    slots: Arc<tokio::sync::Semaphore>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut clients = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((client, peer)) => match Arc::clone(&slots).try_acquire_owned() {
+                    Ok(slot) => {
+                        let serving = serve(client, peer, Arc::clone(&shared), stop.clone());
+                        clients.spawn(async move {
+                            serving.await;
+                            drop(slot);
+                        });
+                    }
+                    Err(_) => refuse(&client, peer),
+                },
+                Err(error) => {
+                    tracing::warn!("cannot accept a client: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(ended) = clients.join_next(), if !clients.is_empty() => {
+                if let Err(error) = ended && error.is_panic() {
+                    tracing::error!("a client's task failed, which is a bug in xbosh; others go on");
+                }
+            }
+            _ = stop.changed() => break,
+        }
+    }
+    drop(listener);
+    while clients.join_next().await.is_some() {}
+}
+
+/// E-14: told at once, with what fits the socket's buffer; a client that does not read gets no memory.
+fn refuse(client: &TcpStream, peer: SocketAddr) {
+    tracing::warn!(client = %peer, "refused: limits.max_streams is reached");
+    // Best effort: the client is told, or it sees the connection closed.
+    let _ = client.try_write(&refusal());
+}
+
+/// A whole stream that says no (S-12).
+fn refusal() -> Vec<u8> {
+    let mut out = Vec::with_capacity(512);
+    ServerHeader {
+        from: "",
+        id: "0",
+        to: None,
+        lang: "en",
+        version: Some(Version::V1_0),
+    }
+    .write(&mut out);
+    fault(FaultReason::TooManyStreams, None).write(&mut out);
+    out.extend_from_slice(STREAM_CLOSE);
+    out
+}
+
+/// Runs until SIGTERM or SIGINT: prints the ready lines, tells systemd, stops in order.
+///
+/// # Errors
+/// [`RunError`] if it cannot start.
+pub async fn run(config: Config) -> Result<(), RunError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    raise_open_files(config.limits.max_streams);
+    let sidecar = Sidecar::start(config).await?;
+    print_ready(sidecar.addrs());
+    crate::systemd::ready();
+    let mut watchdog = crate::systemd::watchdog_interval().map(tokio::time::interval);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            () = beat(&mut watchdog) => crate::systemd::watchdog(),
+        }
+    }
+    tracing::info!("stopping");
+    crate::systemd::stopping();
+    tokio::select! {
+        () = sidecar.stop() => {}
+        // A second signal: at once.
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+async fn beat(watchdog: &mut Option<tokio::time::Interval>) {
+    match watchdog {
+        Some(interval) => {
+            interval.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// `listening on ADDR`, a line each, flushed: what scripts and tests wait for.
+fn print_ready(addresses: &[SocketAddr]) {
+    use std::io::Write as _;
+    let mut out = io::stdout().lock();
+    for address in addresses {
+        // Nobody reads it: no reason to stop.
+        let _ = writeln!(out, "listening on {address}");
+    }
+    let _ = out.flush();
+}
+
+/// Each stream needs its own socket and two or three to the manager.
+fn raise_open_files(max_streams: usize) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: now.maximum,
+        maximum: now.maximum,
+    };
+    if now.current != now.maximum && setrlimit(Resource::Nofile, raised).is_err() {
+        tracing::debug!("the limit of open files stays as it is");
+    }
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let needed = max_streams as u64 * 4 + 32;
+    if files < needed {
+        tracing::warn!(
+            "limits.max_streams = {max_streams} may need {needed} open files, the system allows {files}: \
+             lower it, or raise the limit (LimitNOFILE= in the systemd unit)"
+        );
+    }
+}

@@ -1,0 +1,1 @@
+//! Exchanges against scripted peers.
