@@ -3,17 +3,26 @@
 //! the way is scripted by [`Fault`]s.
 
 mod fault;
+mod oracle;
+mod process;
 mod profile;
+mod reply;
+mod request;
 mod serve;
 mod session;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use fault::{Fault, Rule, When};
-pub use profile::Profile;
-use session::Session;
+pub use fault::{Fault, Kind, Rule, When};
+use oracle::Oracle;
+use process::Handle;
+pub use profile::{AtEnd, Errors, Pause, Profile, Superseded, WrongRid};
+use session::Command;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 
 use crate::Service;
 use crate::tls::Acceptor;
@@ -38,7 +47,10 @@ impl Post {
     /// A header's value.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
+        self.headers
+            .iter()
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, v)| v.as_str())
     }
 
     /// An attribute of `<body/>`, by its written name.
@@ -47,38 +59,48 @@ impl Post {
         let document = roxmltree::Document::parse(&self.body).ok()?;
         let local = name.rsplit(':').next().unwrap_or(name);
         let wants_prefix = name.contains(':');
-        let found = document.root_element().attributes().find(|a| a.name() == local && a.namespace().is_some() == wants_prefix);
+        let found = document
+            .root_element()
+            .attributes()
+            .find(|a| a.name() == local && a.namespace().is_some() == wants_prefix);
         found.map(|a| a.value().to_owned())
     }
 }
 
 #[derive(Default)]
-pub(crate) struct State {
-    pub(crate) posts: Vec<Post>,
-    pub(crate) violations: Vec<String>,
-    pub(crate) rules: Vec<Rule>,
-    pub(crate) sessions: HashMap<String, Arc<Mutex<Session>>>,
-    /// Bodies by sid and rid, to see that repeats are byte-identical.
-    pub(crate) bodies: HashMap<(String, u64), String>,
-    pub(crate) connections: u64,
-    pub(crate) opened: u64,
+struct State {
+    posts: Vec<Post>,
+    oracle: Oracle,
+    rules: Vec<Rule>,
+    sessions: HashMap<String, Handle>,
+    connections: u64,
+    exchanges: u64,
     /// Sessions demand this cookie, set at creation.
-    pub(crate) cookie: bool,
+    cookie: bool,
 }
 
-pub(crate) struct Shared {
-    pub(crate) server: Server,
-    pub(crate) profile: Profile,
-    pub(crate) state: Mutex<State>,
+struct Shared {
+    server: Server,
+    profile: Profile,
+    state: Mutex<State>,
+    /// Answers written so far.
+    written: watch::Sender<u64>,
 }
 
 impl Shared {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn violation(&self, text: impl Into<String>) {
-        self.lock().violations.push(text.into());
+    fn session(&self, sid: &str) -> Option<UnboundedSender<Command>> {
+        self.lock()
+            .sessions
+            .get(sid)
+            .map(|handle| handle.commands.clone())
+    }
+
+    fn violation(&self, text: &str) {
+        self.lock().oracle.violations.push(text.to_owned());
     }
 }
 
@@ -92,11 +114,23 @@ pub struct Cm {
 impl Cm {
     /// Serves `server` over BOSH as `profile` does, over TLS if there is an acceptor.
     pub async fn start(server: &Server, profile: Profile, tls: Option<Acceptor>) -> Self {
-        let shared = Arc::new(Shared { server: server.clone(), profile, state: Mutex::default() });
+        let shared = Arc::new(Shared {
+            server: server.clone(),
+            profile,
+            state: Mutex::default(),
+            written: watch::Sender::new(0),
+        });
         let scheme = if tls.is_some() { "https" } else { "http" };
         let serving = Arc::clone(&shared);
-        let service = Service::start(move |stream| serve::connection(Arc::clone(&serving), stream, tls.clone())).await;
-        Self { service, shared, scheme }
+        let service = Service::start(move |stream| {
+            serve::connection(Arc::clone(&serving), stream, tls.clone())
+        })
+        .await;
+        Self {
+            service,
+            shared,
+            scheme,
+        }
     }
 
     /// Its address.
@@ -130,7 +164,7 @@ impl Cm {
     /// What clients did against the specification.
     #[must_use]
     pub fn violations(&self) -> Vec<String> {
-        self.shared.lock().violations.clone()
+        self.shared.lock().oracle.violations.clone()
     }
 
     /// Connections accepted so far.
@@ -150,11 +184,30 @@ impl Cm {
         self.shared.lock().sessions.len()
     }
 
+    /// Waits until every session, and there is one, has a request that is not answered.
+    pub async fn poll_is_held(&self) {
+        loop {
+            let held = {
+                let state = self.shared.lock();
+                let mut sessions = state.sessions.values();
+                !state.sessions.is_empty()
+                    && sessions.all(|s| s.unanswered.load(Ordering::Acquire) > 0)
+            };
+            if held {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Ends every session with this condition, as a reply to what is held.
     pub fn terminate_all(&self, condition: &str, inner: &str) {
-        let sessions: Vec<_> = self.shared.lock().sessions.drain().map(|(_, s)| s).collect();
-        for session in sessions {
-            session.lock().unwrap_or_else(PoisonError::into_inner).end(Some(condition), inner);
+        for session in self.shared.lock().sessions.values() {
+            // It may be ending already.
+            let _ = session.commands.send(Command::End {
+                condition: condition.to_owned(),
+                inner: inner.to_owned(),
+            });
         }
     }
 }
