@@ -18,12 +18,18 @@ pub(crate) struct Message {
 
 impl Message {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
+        self.headers
+            .iter()
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, v)| v.as_str())
     }
 }
 
 /// Reads one message; `None` at a clean end before it begins.
-pub(crate) async fn read<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut BytesMut) -> io::Result<Option<Message>> {
+pub(crate) async fn read<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    buffer: &mut BytesMut,
+) -> io::Result<Option<Message>> {
     let head_end = loop {
         if let Some(at) = memchr::memmem::find(buffer, b"\r\n\r\n") {
             break at + 4;
@@ -32,7 +38,11 @@ pub(crate) async fn read<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Byte
             return Err(io::Error::other("a head without end"));
         }
         if stream.read_buf(buffer).await? == 0 {
-            return if buffer.is_empty() { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+            return if buffer.is_empty() {
+                Ok(None)
+            } else {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            };
         }
     };
     let head = buffer.split_to(head_end).freeze();
@@ -43,8 +53,16 @@ pub(crate) async fn read<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Byte
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
         .collect();
-    let mut message = Message { line, headers, head, body: Bytes::new() };
-    let length: usize = message.header("content-length").and_then(|v| v.parse().ok()).unwrap_or(0);
+    let mut message = Message {
+        line,
+        headers,
+        head,
+        body: Bytes::new(),
+    };
+    let length: usize = message
+        .header("content-length")
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(0);
     while buffer.len() < length {
         if stream.read_buf(buffer).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());

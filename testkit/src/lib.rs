@@ -30,8 +30,12 @@ impl Service {
         F: Fn(tokio::net::TcpStream) -> Fut + Send + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free loopback port");
-        let addr = listener.local_addr().expect("a bound listener has an address");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a free loopback port");
+        let addr = listener
+            .local_addr()
+            .expect("a bound listener has an address");
         let tasks = std::sync::Arc::new(tokio::sync::Mutex::new(tokio::task::JoinSet::new()));
         let spawned = std::sync::Arc::clone(&tasks);
         let accepting = tokio::spawn(async move {
@@ -43,7 +47,11 @@ impl Service {
                 tasks.spawn(serve(stream));
             }
         });
-        Self { addr, tasks, accepting }
+        Self {
+            addr,
+            tasks,
+            accepting,
+        }
     }
 
     /// Where it listens.

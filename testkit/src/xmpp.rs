@@ -46,7 +46,10 @@ impl Server {
     /// A server of one domain; users are added by [`Self::add_user`].
     #[must_use]
     pub fn new(domain: &str) -> Self {
-        Self { domain: domain.to_owned(), shared: Arc::default() }
+        Self {
+            domain: domain.to_owned(),
+            shared: Arc::default(),
+        }
     }
 
     /// Its domain.
@@ -57,7 +60,9 @@ impl Server {
 
     /// Adds an account.
     pub fn add_user(&self, user: &str, password: &str) {
-        self.lock().users.insert(user.to_owned(), password.to_owned());
+        self.lock()
+            .users
+            .insert(user.to_owned(), password.to_owned());
     }
 
     /// More children for the features before login.
@@ -82,7 +87,13 @@ impl Server {
     #[must_use]
     pub fn connect(&self) -> (Stream, UnboundedReceiver<Out>) {
         let (sink, out) = mpsc::unbounded_channel();
-        let stream = Stream { server: self.clone(), sink, login: Login::None, user: None, jid: None };
+        let stream = Stream {
+            server: self.clone(),
+            sink,
+            login: Login::None,
+            user: None,
+            jid: None,
+        };
         (stream, out)
     }
 
@@ -106,7 +117,11 @@ impl Server {
 #[derive(Debug)]
 enum Login {
     None,
-    Scram { user: String, auth_message: String, salted: Vec<u8> },
+    Scram {
+        user: String,
+        auth_message: String,
+        salted: Vec<u8>,
+    },
 }
 
 /// One client of the server.
@@ -167,14 +182,21 @@ impl Stream {
                 shared.online.values().cloned().collect()
             };
             for other in others {
-                let _ = other.send(Out::Element(format!("<presence xmlns='jabber:client' type='unavailable' from='{jid}'/>")));
+                let _ = other.send(Out::Element(format!(
+                    "<presence xmlns='jabber:client' type='unavailable' from='{jid}'/>"
+                )));
             }
         }
     }
 
     /// Takes in one element, standalone.
     pub fn feed(&mut self, element: &str) {
-        let Some(name) = element.strip_prefix('<').and_then(|rest| rest.split([' ', '>', '/']).next()) else { return };
+        let Some(name) = element
+            .strip_prefix('<')
+            .and_then(|rest| rest.split([' ', '>', '/']).next())
+        else {
+            return;
+        };
         // The hot path: a message between two users needs no document.
         if name == "message" && self.jid.is_some() {
             return self.route(element);
@@ -194,8 +216,12 @@ impl Stream {
     }
 
     fn sasl(&mut self, root: roxmltree::Node<'_, '_>) {
-        let failure = |condition: &str| format!("<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><{condition}/></failure>");
-        let data = BASE64.decode(root.text().unwrap_or_default().trim()).unwrap_or_default();
+        let failure = |condition: &str| {
+            format!("<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><{condition}/></failure>")
+        };
+        let data = BASE64
+            .decode(root.text().unwrap_or_default().trim())
+            .unwrap_or_default();
         let data = String::from_utf8_lossy(&data).into_owned();
         let result = match (root.tag_name().name(), root.attribute("mechanism")) {
             ("auth", Some("PLAIN")) => self.plain(&data),
@@ -207,7 +233,9 @@ impl Stream {
         match result {
             Some(Ok(additional)) => {
                 self.login = Login::None;
-                self.send(format!("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>{additional}</success>"));
+                self.send(format!(
+                    "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>{additional}</success>"
+                ));
             }
             Some(Err(condition)) => {
                 self.login = Login::None;
@@ -220,7 +248,12 @@ impl Stream {
     fn plain(&mut self, data: &str) -> Option<Result<String, &'static str>> {
         let mut parts = data.split('\0').skip(1);
         let (user, password) = (parts.next()?.to_owned(), parts.next()?);
-        let right = self.server.lock().users.get(&user).is_some_and(|known| known == password);
+        let right = self
+            .server
+            .lock()
+            .users
+            .get(&user)
+            .is_some_and(|known| known == password);
         Some(if right {
             self.user = Some(user);
             Ok(String::new())
@@ -232,31 +265,56 @@ impl Stream {
     /// RFC 5802, first message.
     fn scram_first(&mut self, data: &str) -> Option<Result<String, &'static str>> {
         let bare = data.splitn(3, ',').nth(2)?.to_owned();
-        let user = bare.split(',').find_map(|p| p.strip_prefix("n="))?.to_owned();
-        let nonce = bare.split(',').find_map(|p| p.strip_prefix("r="))?.to_owned();
-        let Some(password) = self.server.lock().users.get(&user).cloned() else { return Some(Err("not-authorized")) };
+        let user = bare
+            .split(',')
+            .find_map(|p| p.strip_prefix("n="))?
+            .to_owned();
+        let nonce = bare
+            .split(',')
+            .find_map(|p| p.strip_prefix("r="))?
+            .to_owned();
+        let Some(password) = self.server.lock().users.get(&user).cloned() else {
+            return Some(Err("not-authorized"));
+        };
         let salt = Sha1::digest(user.as_bytes());
         let mut salted = vec![0; 20];
         pbkdf2::pbkdf2_hmac::<Sha1>(password.as_bytes(), &salt, ITERATIONS, &mut salted);
-        let first = format!("r={nonce}{:08x},s={},i={ITERATIONS}", self.server.fresh(), BASE64.encode(salt));
+        let first = format!(
+            "r={nonce}{:08x},s={},i={ITERATIONS}",
+            self.server.fresh(),
+            BASE64.encode(salt)
+        );
         self.send(format!(
             "<challenge xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>{}</challenge>",
             BASE64.encode(&first)
         ));
-        self.login = Login::Scram { user, auth_message: format!("{bare},{first}"), salted };
+        self.login = Login::Scram {
+            user,
+            auth_message: format!("{bare},{first}"),
+            salted,
+        };
         None
     }
 
     /// RFC 5802, final message.
     fn scram_final(&mut self, data: &str) -> Option<Result<String, &'static str>> {
-        let Login::Scram { user, auth_message, salted } = std::mem::replace(&mut self.login, Login::None) else {
+        let Login::Scram {
+            user,
+            auth_message,
+            salted,
+        } = std::mem::replace(&mut self.login, Login::None)
+        else {
             return Some(Err("malformed-request"));
         };
         let (without_proof, proof) = data.rsplit_once(",p=")?;
         let auth_message = format!("{auth_message},{without_proof}");
         let client_key = mac(&salted, b"Client Key");
         let signature = mac(&Sha1::digest(&client_key), auth_message.as_bytes());
-        let expected: Vec<u8> = client_key.iter().zip(&signature).map(|(a, b)| a ^ b).collect();
+        let expected: Vec<u8> = client_key
+            .iter()
+            .zip(&signature)
+            .map(|(a, b)| a ^ b)
+            .collect();
         if BASE64.decode(proof).ok()? != expected {
             return Some(Err("not-authorized"));
         }
@@ -269,18 +327,26 @@ impl Stream {
         let id = escape(iq.attribute("id").unwrap_or_default());
         let kind = iq.attribute("type").unwrap_or_default();
         let payload = iq.first_element_child();
-        let namespace = payload.and_then(|p| p.tag_name().namespace()).unwrap_or_default();
-        let result = |inner: &str| format!("<iq xmlns='jabber:client' type='result' id='{id}'>{inner}</iq>");
+        let namespace = payload
+            .and_then(|p| p.tag_name().namespace())
+            .unwrap_or_default();
+        let result =
+            |inner: &str| format!("<iq xmlns='jabber:client' type='result' id='{id}'>{inner}</iq>");
         if !matches!(kind, "get" | "set") {
             return;
         }
         let reply = match (namespace, &self.user) {
             ("urn:ietf:params:xml:ns:xmpp-bind", Some(user)) => {
-                let wanted = payload.and_then(|p| p.first_element_child()).and_then(|r| r.text());
-                let resource = wanted.map_or_else(|| format!("r{}", self.server.fresh()), str::to_owned);
+                let wanted = payload
+                    .and_then(|p| p.first_element_child())
+                    .and_then(|r| r.text());
+                let resource =
+                    wanted.map_or_else(|| format!("r{}", self.server.fresh()), str::to_owned);
                 let jid = format!("{user}@{}/{resource}", self.server.domain);
                 self.come_online(&jid);
-                result(&format!("<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><jid>{jid}</jid></bind>"))
+                result(&format!(
+                    "<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><jid>{jid}</jid></bind>"
+                ))
             }
             ("urn:ietf:params:xml:ns:xmpp-session" | "urn:xmpp:ping", Some(_)) => result(""),
             ("jabber:iq:roster", Some(_)) => result("<query xmlns='jabber:iq:roster'/>"),
@@ -294,7 +360,11 @@ impl Stream {
 
     fn come_online(&mut self, jid: &str) {
         self.go_offline();
-        let old = self.server.lock().online.insert(jid.to_owned(), self.sink.clone());
+        let old = self
+            .server
+            .lock()
+            .online
+            .insert(jid.to_owned(), self.sink.clone());
         if let Some(old) = old {
             let _ = old.send(Out::Element(
                 "<stream:error xmlns:stream='http://etherx.jabber.org/streams'><conflict xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>".into(),
@@ -309,13 +379,17 @@ impl Stream {
         if presence.has_attribute("to") {
             self.route(element);
         } else if presence.attribute("type").is_none() {
-            self.send(format!("<presence xmlns='jabber:client' from='{jid}' to='{jid}'/>"));
+            self.send(format!(
+                "<presence xmlns='jabber:client' from='{jid}' to='{jid}'/>"
+            ));
         }
     }
 
     /// Passes an element on to its `to`, stamped with `from`; `echo` sends messages back.
     fn route(&self, element: &str) {
-        let (Some(to), Some(jid)) = (attribute(element, "to"), &self.jid) else { return };
+        let (Some(to), Some(jid)) = (attribute(element, "to"), &self.jid) else {
+            return;
+        };
         let bare = to.split('/').next().unwrap_or_default();
         if bare == format!("echo@{}", self.server.domain) {
             if element.starts_with("<message") {
@@ -326,7 +400,13 @@ impl Stream {
         }
         let target = {
             let shared = self.server.lock();
-            let by_bare = || shared.online.iter().find(|(full, _)| full.split('/').next() == Some(bare)).map(|(_, c)| c);
+            let by_bare = || {
+                shared
+                    .online
+                    .iter()
+                    .find(|(full, _)| full.split('/').next() == Some(bare))
+                    .map(|(_, c)| c)
+            };
             shared.online.get(to).or_else(by_bare).cloned()
         };
         if let Some(target) = target {
@@ -358,7 +438,11 @@ fn attribute_range(element: &str, name: &str) -> Option<std::ops::Range<usize>> 
 
 fn replace_attribute(element: &str, name: &str, value: &str) -> String {
     match attribute_range(element, name) {
-        Some(range) => format!("{}{value}{}", &element[..range.start], &element[range.end..]),
+        Some(range) => format!(
+            "{}{value}{}",
+            &element[..range.start],
+            &element[range.end..]
+        ),
         None => element.to_owned(),
     }
 }
@@ -401,7 +485,9 @@ async fn serve_tcp(server: Server, mut tcp: tokio::net::TcpStream) {
                 let header = format!(
                     "<?xml version='1.0'?><stream:stream from='{}' id='{:x}' version='1.0' xmlns='jabber:client' \
                      xmlns:stream='http://etherx.jabber.org/streams'>{}",
-                    server.domain, server.fresh(), stream.features()
+                    server.domain,
+                    server.fresh(),
+                    stream.features()
                 );
                 if tcp.write_all(header.as_bytes()).await.is_err() {
                     return;

@@ -88,13 +88,23 @@ impl Rule {
     /// Once, at the first request that matches.
     #[must_use]
     pub const fn once(when: When, fault: Fault) -> Self {
-        Self { when, skip: 0, times: 1, fault }
+        Self {
+            when,
+            skip: 0,
+            times: 1,
+            fault,
+        }
     }
 
     /// So many times.
     #[must_use]
     pub const fn times(when: When, times: usize, fault: Fault) -> Self {
-        Self { when, skip: 0, times, fault }
+        Self {
+            when,
+            skip: 0,
+            times,
+            fault,
+        }
     }
 
     /// Whether it acts on this request, the `index`-th to arrive; counts down.
@@ -105,7 +115,12 @@ impl Rule {
         let matches = match &mut self.when {
             When::Always => true,
             When::Creation => !body.contains(" sid="),
-            When::Empty => body.ends_with("/>") && !body.contains("type='terminate'") && !body.contains("restart") && body.contains(" sid="),
+            When::Empty => {
+                body.ends_with("/>")
+                    && !body.contains("type='terminate'")
+                    && !body.contains("restart")
+                    && body.contains(" sid=")
+            }
             When::Holds(text) => body.contains(text.as_str()),
             When::EveryNth(n) => index % (*n).max(1) == 0,
             When::PerMille { chance, seed } => {

@@ -38,7 +38,10 @@ impl Post {
     /// A header's value.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
+        self.headers
+            .iter()
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, v)| v.as_str())
     }
 
     /// An attribute of `<body/>`, by its written name.
@@ -47,7 +50,10 @@ impl Post {
         let document = roxmltree::Document::parse(&self.body).ok()?;
         let local = name.rsplit(':').next().unwrap_or(name);
         let wants_prefix = name.contains(':');
-        let found = document.root_element().attributes().find(|a| a.name() == local && a.namespace().is_some() == wants_prefix);
+        let found = document
+            .root_element()
+            .attributes()
+            .find(|a| a.name() == local && a.namespace().is_some() == wants_prefix);
         found.map(|a| a.value().to_owned())
     }
 }
@@ -92,11 +98,22 @@ pub struct Cm {
 impl Cm {
     /// Serves `server` over BOSH as `profile` does, over TLS if there is an acceptor.
     pub async fn start(server: &Server, profile: Profile, tls: Option<Acceptor>) -> Self {
-        let shared = Arc::new(Shared { server: server.clone(), profile, state: Mutex::default() });
+        let shared = Arc::new(Shared {
+            server: server.clone(),
+            profile,
+            state: Mutex::default(),
+        });
         let scheme = if tls.is_some() { "https" } else { "http" };
         let serving = Arc::clone(&shared);
-        let service = Service::start(move |stream| serve::connection(Arc::clone(&serving), stream, tls.clone())).await;
-        Self { service, shared, scheme }
+        let service = Service::start(move |stream| {
+            serve::connection(Arc::clone(&serving), stream, tls.clone())
+        })
+        .await;
+        Self {
+            service,
+            shared,
+            scheme,
+        }
     }
 
     /// Its address.
@@ -150,11 +167,38 @@ impl Cm {
         self.shared.lock().sessions.len()
     }
 
+    /// Waits until every session has a request held that carried nothing.
+    pub async fn poll_is_held(&self) {
+        loop {
+            let sessions: Vec<_> = self.shared.lock().sessions.values().cloned().collect();
+            let held = |session: &Arc<Mutex<Session>>| {
+                session
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .unanswered()
+                    > 0
+            };
+            if !sessions.is_empty() && sessions.iter().all(held) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Ends every session with this condition, as a reply to what is held.
     pub fn terminate_all(&self, condition: &str, inner: &str) {
-        let sessions: Vec<_> = self.shared.lock().sessions.drain().map(|(_, s)| s).collect();
+        let sessions: Vec<_> = self
+            .shared
+            .lock()
+            .sessions
+            .drain()
+            .map(|(_, s)| s)
+            .collect();
         for session in sessions {
-            session.lock().unwrap_or_else(PoisonError::into_inner).end(Some(condition), inner);
+            session
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .end(Some(condition), inner);
         }
     }
 }

@@ -30,7 +30,11 @@ pub(super) async fn connection(shared: Arc<Shared>, stream: TcpStream, tls: Opti
     }
 }
 
-async fn serve<S: AsyncRead + AsyncWrite + Unpin>(shared: Arc<Shared>, connection: u64, mut stream: S) {
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    shared: Arc<Shared>,
+    connection: u64,
+    mut stream: S,
+) {
     let mut buffer = BytesMut::new();
     while let Ok(Some(message)) = http1::read(&mut stream, &mut buffer).await {
         // XEP-0124 section 18.1: nothing may follow before the answer.
@@ -44,7 +48,12 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(shared: Arc<Shared>, connectio
 }
 
 /// One exchange; false when the connection is to be closed.
-async fn exchange<S: AsyncWrite + Unpin>(shared: &Arc<Shared>, connection: u64, stream: &mut S, message: &Message) -> bool {
+async fn exchange<S: AsyncWrite + Unpin>(
+    shared: &Arc<Shared>,
+    connection: u64,
+    stream: &mut S,
+    message: &Message,
+) -> bool {
     let body = String::from_utf8_lossy(&message.body).into_owned();
     let fault = {
         let mut state = shared.lock();
@@ -57,13 +66,20 @@ async fn exchange<S: AsyncWrite + Unpin>(shared: &Arc<Shared>, connection: u64, 
         };
         state.posts.push(post);
         let index = state.posts.len();
-        state.rules.iter_mut().find_map(|rule| rule.take(index, &body).then(|| rule.fault.clone()))
+        state
+            .rules
+            .iter_mut()
+            .find_map(|rule| rule.take(index, &body).then(|| rule.fault.clone()))
     };
     check_head(shared, message);
     match &fault {
         Some(Fault::LoseRequest) => return false,
         Some(Fault::Silence) => std::future::pending().await,
-        Some(Fault::Reply { status, headers, body }) => {
+        Some(Fault::Reply {
+            status,
+            headers,
+            body,
+        }) => {
             return write(stream, status, headers, body.as_bytes(), false).await;
         }
         Some(Fault::Raw(bytes)) => {
@@ -73,7 +89,14 @@ async fn exchange<S: AsyncWrite + Unpin>(shared: &Arc<Shared>, connection: u64, 
             return false;
         }
         Some(Fault::RecoverableError) => {
-            return write(stream, "200 OK", "", wrap(" type='error'", "").as_bytes(), false).await;
+            return write(
+                stream,
+                "200 OK",
+                "",
+                wrap(" type='error'", "").as_bytes(),
+                false,
+            )
+            .await;
         }
         Some(Fault::Terminate { attributes, inner }) => {
             let body = wrap(&format!(" type='terminate' {attributes}"), inner);
@@ -93,7 +116,14 @@ async fn exchange<S: AsyncWrite + Unpin>(shared: &Arc<Shared>, connection: u64, 
         }
         Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
         Some(Fault::Close) => {
-            write(stream, &status, &format!("{cookie}Connection: close\r\n"), reply.as_bytes(), true).await;
+            write(
+                stream,
+                &status,
+                &format!("{cookie}Connection: close\r\n"),
+                reply.as_bytes(),
+                true,
+            )
+            .await;
             return false;
         }
         Some(Fault::CloseSilently) => {
@@ -101,12 +131,19 @@ async fn exchange<S: AsyncWrite + Unpin>(shared: &Arc<Shared>, connection: u64, 
             return false;
         }
         Some(Fault::Chunked) => {
-            let mut whole = format!("HTTP/1.1 {status}\r\ncontent-type: text/html\r\n{cookie}transfer-encoding: chunked\r\n\r\n");
+            let mut whole = format!(
+                "HTTP/1.1 {status}\r\ncontent-type: text/html\r\n{cookie}transfer-encoding: chunked\r\n\r\n"
+            );
             for chunk in reply.as_bytes().chunks(7) {
-                whole.push_str(&format!("{:x}\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk)));
+                whole.push_str(&format!(
+                    "{:x}\r\n{}\r\n",
+                    chunk.len(),
+                    String::from_utf8_lossy(chunk)
+                ));
             }
             whole.push_str("0\r\n\r\n");
-            return stream.write_all(whole.as_bytes()).await.is_ok() && stream.flush().await.is_ok();
+            return stream.write_all(whole.as_bytes()).await.is_ok()
+                && stream.flush().await.is_ok();
         }
         Some(Fault::Http10) => {
             let whole = format!("HTTP/1.0 {status}\r\n{cookie}\r\n{reply}");
@@ -132,7 +169,13 @@ fn render(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     whole
 }
 
-async fn write<S: AsyncWrite + Unpin>(stream: &mut S, status: &str, headers: &str, body: &[u8], last: bool) -> bool {
+async fn write<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    status: &str,
+    headers: &str,
+    body: &[u8],
+    last: bool,
+) -> bool {
     let whole = render(status, headers, body);
     let written = stream.write_all(&whole).await.is_ok() && stream.flush().await.is_ok();
     if last {
@@ -177,15 +220,23 @@ async fn process(shared: &Arc<Shared>, body: &str, message: &Message) -> (String
             return ok(terminate(Some("bad-request"), ""));
         }
     };
-    let Some(sid) = parsed.sid else { return create(shared, body, parsed.request.rid).await };
+    let Some(sid) = parsed.sid else {
+        return create(shared, body, parsed.request.rid).await;
+    };
     let (session, cookie) = {
         let state = shared.lock();
         (state.sessions.get(&sid).cloned(), state.cookie)
     };
-    let has_cookie = message.header("cookie").is_some_and(|c| c.contains("node=a"));
+    let has_cookie = message
+        .header("cookie")
+        .is_some_and(|c| c.contains("node=a"));
     let Some(session) = session.filter(|_| !cookie || has_cookie) else {
         return if shared.profile.http_errors || cookie {
-            ("404 Not Found".to_owned(), String::new(), "<html>Invalid SID</html>".to_owned())
+            (
+                "404 Not Found".to_owned(),
+                String::new(),
+                "<html>Invalid SID</html>".to_owned(),
+            )
         } else {
             ok(terminate(Some("item-not-found"), ""))
         };
@@ -195,8 +246,13 @@ async fn process(shared: &Arc<Shared>, body: &str, message: &Message) -> (String
     let taken = {
         let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
         let spare = usize::from(terminates);
-        if !session.is_repeat(parsed.request.rid) && session.unanswered() >= shared.profile.requests + spare {
-            shared.violation(format!("more than {} requests at once", shared.profile.requests));
+        if !session.is_repeat(parsed.request.rid)
+            && session.unanswered() >= shared.profile.requests + spare
+        {
+            shared.violation(format!(
+                "more than {} requests at once",
+                shared.profile.requests
+            ));
             if shared.profile.strict_window {
                 session.end(Some("policy-violation"), "");
             }
@@ -207,7 +263,11 @@ async fn process(shared: &Arc<Shared>, body: &str, message: &Message) -> (String
         Taken::Now(reply) => reply,
         Taken::Waits(answer) => answer.await.unwrap_or_default(),
     };
-    if session.lock().unwrap_or_else(PoisonError::into_inner).is_ended() {
+    if session
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .is_ended()
+    {
         shared.lock().sessions.remove(&sid);
     }
     ok(reply)
@@ -216,7 +276,10 @@ async fn process(shared: &Arc<Shared>, body: &str, message: &Message) -> (String
 /// B-50: a repeat is the same, byte for byte.
 fn check_repeat(shared: &Shared, sid: &str, rid: u64, body: &str) {
     let mut state = shared.lock();
-    let known = state.bodies.entry((sid.to_owned(), rid)).or_insert_with(|| body.to_owned());
+    let known = state
+        .bodies
+        .entry((sid.to_owned(), rid))
+        .or_insert_with(|| body.to_owned());
     if known != body {
         let text = format!("repeat of {rid} differs");
         state.violations.push(text);
@@ -238,7 +301,10 @@ fn parse(shared: &Shared, body: &str) -> Result<ParsedBody, String> {
     if !body.starts_with("<body ") {
         shared.violation("something before <body");
     }
-    let rid = root.attribute("rid").and_then(|v| v.parse::<u64>().ok()).ok_or("no rid")?;
+    let rid = root
+        .attribute("rid")
+        .and_then(|v| v.parse::<u64>().ok())
+        .ok_or("no rid")?;
     let mut children = Vec::new();
     for child in root.children() {
         if !child.is_element() {
@@ -246,11 +312,17 @@ fn parse(shared: &Shared, body: &str) -> Result<ParsedBody, String> {
         }
         let namespace = child.tag_name().namespace();
         if namespace == Some("http://jabber.org/protocol/httpbind") || namespace.is_none() {
-            shared.violation(format!("<{}/> fell into the wrapper's namespace", child.tag_name().name()));
+            shared.violation(format!(
+                "<{}/> fell into the wrapper's namespace",
+                child.tag_name().name()
+            ));
         }
         children.push(body[child.range()].to_owned());
     }
-    let sasl = root.children().filter(|c| c.tag_name().namespace() == Some("urn:ietf:params:xml:ns:xmpp-sasl")).count();
+    let sasl = root
+        .children()
+        .filter(|c| c.tag_name().namespace() == Some("urn:ietf:params:xml:ns:xmpp-sasl"))
+        .count();
     if sasl > 0 && children.len() > 1 {
         shared.violation("SASL mixed with something else");
     }
@@ -260,18 +332,31 @@ fn parse(shared: &Shared, body: &str) -> Result<ParsedBody, String> {
     }
     let sid = root.attribute("sid").map(str::to_owned);
     let allowed: &[&str] = match (&sid, restart) {
-        (None, _) => &["rid", "to", "from", "route", "ver", "wait", "hold", "ack", "lang", "version"],
+        (None, _) => &[
+            "rid", "to", "from", "route", "ver", "wait", "hold", "ack", "lang", "version",
+        ],
         (Some(_), true) => &["rid", "sid", "ack", "to", "from", "lang", "restart"],
         (Some(_), false) => &["rid", "sid", "ack", "type"],
     };
     for attribute in root.attributes().filter(|a| !allowed.contains(&a.name())) {
-        shared.violation(format!("attribute {} does not belong here", attribute.name()));
+        shared.violation(format!(
+            "attribute {} does not belong here",
+            attribute.name()
+        ));
     }
     if (sid.is_none() || restart) && !children.is_empty() {
         shared.violation("payload in a creation or restart request");
     }
     let terminate = root.attribute("type") == Some("terminate");
-    Ok(ParsedBody { sid, request: Parsed { rid, terminate, restart, children } })
+    Ok(ParsedBody {
+        sid,
+        request: Parsed {
+            rid,
+            terminate,
+            restart,
+            children,
+        },
+    })
 }
 
 async fn create(shared: &Arc<Shared>, body: &str, rid: u64) -> (String, String, String) {
@@ -281,7 +366,10 @@ async fn create(shared: &Arc<Shared>, body: &str, rid: u64) -> (String, String, 
     if root.attribute("to") != Some(shared.server.domain()) {
         return ok(terminate(Some("host-unknown"), ""));
     }
-    let asked: u64 = root.attribute("wait").and_then(|w| w.parse().ok()).unwrap_or(60);
+    let asked: u64 = root
+        .attribute("wait")
+        .and_then(|w| w.parse().ok())
+        .unwrap_or(60);
     let wait = asked.min(shared.profile.max_wait);
     let lang = root.attribute(("http://www.w3.org/XML/1998/namespace", "lang"));
     if lang.is_none() {
@@ -289,11 +377,29 @@ async fn create(shared: &Arc<Shared>, body: &str, rid: u64) -> (String, String, 
     }
     let (stream, out) = shared.server.connect();
     let sid = format!("sid-{:016x}", getrandom::u64().unwrap_or(1));
-    let mut session = Session::new(sid.clone(), rid, Duration::from_secs(wait), shared.profile.clone(), stream, out);
-    let features = if shared.profile.features_at_once { session.features() } else { String::new() };
-    let authid = if shared.profile.authid { format!(" authid='{sid}'") } else { String::new() };
+    let mut session = Session::new(
+        sid.clone(),
+        rid,
+        Duration::from_secs(wait),
+        shared.profile.clone(),
+        stream,
+        out,
+    );
+    let features = if shared.profile.features_at_once {
+        session.features()
+    } else {
+        String::new()
+    };
+    let authid = if shared.profile.authid {
+        format!(" authid='{sid}'")
+    } else {
+        String::new()
+    };
     let reply = wrap(
-        &format!(" sid='{sid}' wait='{wait}' xmpp:version='1.0'{authid} {}", shared.profile.creation),
+        &format!(
+            " sid='{sid}' wait='{wait}' xmpp:version='1.0'{authid} {}",
+            shared.profile.creation
+        ),
         &features,
     );
     let session = Arc::new(Mutex::new(session));
@@ -301,18 +407,34 @@ async fn create(shared: &Arc<Shared>, body: &str, rid: u64) -> (String, String, 
         let mut state = shared.lock();
         state.opened += 1;
         state.sessions.insert(sid.clone(), Arc::clone(&session));
-        if state.cookie { "Set-Cookie: node=a; Path=/; HttpOnly\r\n".to_owned() } else { String::new() }
+        if state.cookie {
+            "Set-Cookie: node=a; Path=/; HttpOnly\r\n".to_owned()
+        } else {
+            String::new()
+        }
     };
-    tokio::spawn(watch(Arc::downgrade(shared), sid, Arc::downgrade(&session), shared.profile.inactivity));
+    tokio::spawn(watch(
+        Arc::downgrade(shared),
+        sid,
+        Arc::downgrade(&session),
+        shared.profile.inactivity,
+    ));
     ("200 OK".to_owned(), cookie, reply)
 }
 
 /// Answers held requests when something comes or `wait` is over; ends the session after `inactivity`.
-async fn watch(shared: std::sync::Weak<Shared>, sid: String, session: std::sync::Weak<Mutex<Session>>, inactivity: u64) {
+async fn watch(
+    shared: std::sync::Weak<Shared>,
+    sid: String,
+    session: std::sync::Weak<Mutex<Session>>,
+    inactivity: u64,
+) {
     let limit = Duration::from_secs(inactivity);
     loop {
         let expiry = {
-            let Some(session) = session.upgrade() else { return };
+            let Some(session) = session.upgrade() else {
+                return;
+            };
             let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
             session.settle();
             session.expire();
@@ -332,7 +454,10 @@ async fn watch(shared: std::sync::Weak<Shared>, sid: String, session: std::sync:
         // Requests change what is due: never sleep long without looking again.
         let again = expiry.min(Instant::now() + Duration::from_secs(1));
         let something = std::future::poll_fn(|cx| match session.upgrade() {
-            Some(session) => session.lock().unwrap_or_else(PoisonError::into_inner).poll_out(cx),
+            Some(session) => session
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .poll_out(cx),
             None => std::task::Poll::Ready(()),
         });
         tokio::select! {

@@ -58,7 +58,14 @@ pub(crate) enum Taken {
 }
 
 impl Session {
-    pub(crate) fn new(sid: String, rid: u64, wait: Duration, profile: Profile, stream: Stream, out: UnboundedReceiver<Out>) -> Self {
+    pub(crate) fn new(
+        sid: String,
+        rid: u64,
+        wait: Duration,
+        profile: Profile,
+        stream: Stream,
+        out: UnboundedReceiver<Out>,
+    ) -> Self {
         Self {
             sid,
             profile,
@@ -82,7 +89,11 @@ impl Session {
     }
 
     pub(crate) fn inactive_for(&self) -> Duration {
-        if self.held.is_empty() { self.last_seen.elapsed() } else { Duration::ZERO }
+        if self.held.is_empty() {
+            self.last_seen.elapsed()
+        } else {
+            Duration::ZERO
+        }
     }
 
     /// Requests that are not answered yet.
@@ -132,9 +143,17 @@ impl Session {
 
     fn run(&mut self, parsed: Parsed, reply: oneshot::Sender<String>) {
         self.next_rid = parsed.rid + 1;
-        self.held.push_back(Held { rid: parsed.rid, reply, since: Instant::now() });
+        self.held.push_back(Held {
+            rid: parsed.rid,
+            reply,
+            since: Instant::now(),
+        });
         let restarts = parsed.restart || self.profile.any_request_restarts && !parsed.terminate;
-        if restarts && self.stream.is_authenticated() && self.features_owed && self.stream.jid().is_none() {
+        if restarts
+            && self.stream.is_authenticated()
+            && self.features_owed
+            && self.stream.jid().is_none()
+        {
             let features = self.features();
             self.pending.push_back(features);
         }
@@ -142,7 +161,11 @@ impl Session {
             self.stream.feed(child);
         }
         self.collect();
-        if !self.profile.features_at_once && self.features_owed && !self.stream.is_authenticated() && parsed.children.is_empty() {
+        if !self.profile.features_at_once
+            && self.features_owed
+            && !self.stream.is_authenticated()
+            && parsed.children.is_empty()
+        {
             let features = self.features();
             self.pending.push_back(features);
         }
@@ -187,7 +210,11 @@ impl Session {
 
     /// Answers what has been held for `wait`.
     pub(crate) fn expire(&mut self) {
-        while self.held.front().is_some_and(|held| held.since.elapsed() >= self.wait) {
+        while self
+            .held
+            .front()
+            .is_some_and(|held| held.since.elapsed() >= self.wait)
+        {
             if let Some(held) = self.held.pop_front() {
                 self.answer(held, "", "");
             }
@@ -253,7 +280,11 @@ impl Session {
     }
 
     fn wrap(&self, attributes: &str, inner: &str) -> String {
-        let sid = if self.profile.repeat_sid { format!(" sid='{}'", self.sid) } else { String::new() };
+        let sid = if self.profile.repeat_sid {
+            format!(" sid='{}'", self.sid)
+        } else {
+            String::new()
+        };
         wrap(&format!("{sid}{attributes}"), inner)
     }
 }
@@ -266,6 +297,8 @@ pub(crate) fn wrap(attributes: &str, inner: &str) -> String {
 }
 
 pub(crate) fn terminate(condition: Option<&str>, inner: &str) -> String {
-    let condition = condition.map(|c| format!(" condition='{c}'")).unwrap_or_default();
+    let condition = condition
+        .map(|c| format!(" condition='{c}'"))
+        .unwrap_or_default();
     wrap(&format!(" type='terminate'{condition}"), inner)
 }

@@ -39,7 +39,10 @@ impl HttpProxy {
     pub async fn start(options: ProxyOptions, trick: HttpTrick) -> Self {
         let log = Arc::new(Log::default());
         let seen = Arc::clone(&log);
-        let service = Service::start(move |stream| serve(stream, options.clone(), trick.clone(), Arc::clone(&seen))).await;
+        let service = Service::start(move |stream| {
+            serve(stream, options.clone(), trick.clone(), Arc::clone(&seen))
+        })
+        .await;
         Self { service, log }
     }
 
@@ -95,30 +98,49 @@ async fn serve(mut client: TcpStream, options: ProxyOptions, trick: HttpTrick, l
 }
 
 fn is_welcome(request: &Message, options: &ProxyOptions) -> bool {
-    let Some((user, password)) = &options.credentials else { return true };
+    let Some((user, password)) = &options.credentials else {
+        return true;
+    };
     let expected = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
     request.header("proxy-authorization") == Some(&format!("Basic {expected}"))
 }
 
 async fn answer(client: &mut TcpStream, status: &str) {
     // The client may have gone.
-    let _ = client.write_all(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").as_bytes()).await;
+    let _ = client
+        .write_all(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").as_bytes())
+        .await;
 }
 
-async fn tunnel(mut client: TcpStream, request: &Message, options: &ProxyOptions, trick: &HttpTrick) {
+async fn tunnel(
+    mut client: TcpStream,
+    request: &Message,
+    options: &ProxyOptions,
+    trick: &HttpTrick,
+) {
     let target = request.line.split(' ').nth(1).unwrap_or_default();
-    let Some((host, port)) = target.rsplit_once(':') else { return answer(&mut client, "400 Bad Request").await };
+    let Some((host, port)) = target.rsplit_once(':') else {
+        return answer(&mut client, "400 Bad Request").await;
+    };
     let port: u16 = port.parse().unwrap_or(0);
     if let HttpTrick::OnlyPort(only) = trick
         && *only != port
     {
         return answer(&mut client, "403 Forbidden").await;
     }
-    let Some(address) = options.address(host, port) else { return answer(&mut client, "502 Bad Gateway").await };
-    let Ok(mut origin) = TcpStream::connect(address).await else { return answer(&mut client, "503 Service Unavailable").await };
+    let Some(address) = options.address(host, port) else {
+        return answer(&mut client, "502 Bad Gateway").await;
+    };
+    let Ok(mut origin) = TcpStream::connect(address).await else {
+        return answer(&mut client, "503 Service Unavailable").await;
+    };
     let _ = client.set_nodelay(true);
     let _ = origin.set_nodelay(true);
-    if client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.is_ok() {
+    if client
+        .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        .await
+        .is_ok()
+    {
         // Ends when either side does.
         let _ = copy_bidirectional(&mut client, &mut origin).await;
     }
@@ -127,14 +149,19 @@ async fn tunnel(mut client: TcpStream, request: &Message, options: &ProxyOptions
 /// Sends an absolute-form request to its origin over a new connection, as squid does; false closes.
 async fn forward(client: &mut TcpStream, request: &Message, options: &ProxyOptions) -> bool {
     let mut words = request.line.split(' ');
-    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let (method, target) = (
+        words.next().unwrap_or_default(),
+        words.next().unwrap_or_default(),
+    );
     let Some(rest) = target.strip_prefix("http://") else {
         answer(client, "400 Bad Request").await;
         return false;
     };
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => (host, port.parse().unwrap_or(0)),
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => {
+            (host, port.parse().unwrap_or(0))
+        }
         _ => (authority, 80),
     };
     let origin = match options.address(host, port) {
@@ -146,14 +173,22 @@ async fn forward(client: &mut TcpStream, request: &Message, options: &ProxyOptio
         return true;
     };
     let mut head = format!("{method} /{path} HTTP/1.1\r\n");
-    for (name, value) in request.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("proxy-authorization")) {
+    for (name, value) in request
+        .headers
+        .iter()
+        .filter(|(name, _)| !name.eq_ignore_ascii_case("proxy-authorization"))
+    {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     head.push_str("Via: 1.1 fake\r\n\r\n");
-    if origin.write_all(head.as_bytes()).await.is_err() || origin.write_all(&request.body).await.is_err() {
+    if origin.write_all(head.as_bytes()).await.is_err()
+        || origin.write_all(&request.body).await.is_err()
+    {
         return false;
     }
     let mut buffer = BytesMut::new();
-    let Ok(Some(reply)) = http1::read(&mut origin, &mut buffer).await else { return false };
+    let Ok(Some(reply)) = http1::read(&mut origin, &mut buffer).await else {
+        return false;
+    };
     client.write_all(&reply.head).await.is_ok() && client.write_all(&reply.body).await.is_ok()
 }

@@ -24,13 +24,19 @@ impl ProxyOptions {
     /// Demands these.
     #[must_use]
     pub fn with_credentials(user: &str, password: &str) -> Self {
-        Self { credentials: Some((user.to_owned(), password.to_owned())), ..Self::default() }
+        Self {
+            credentials: Some((user.to_owned(), password.to_owned())),
+            ..Self::default()
+        }
     }
 
     /// Where `host:port` is.
     fn address(&self, host: &str, port: u16) -> Option<SocketAddr> {
         let host = host.trim_matches(['[', ']']);
-        let ip = host.parse().ok().or_else(|| self.names.get(host).copied())?;
+        let ip = host
+            .parse()
+            .ok()
+            .or_else(|| self.names.get(host).copied())?;
         Some(SocketAddr::new(ip, port))
     }
 }

@@ -67,7 +67,12 @@ async fn read_counted(client: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-async fn serve(mut client: TcpStream, options: ProxyOptions, trick: SocksTrick, log: Arc<Log>) -> std::io::Result<()> {
+async fn serve(
+    mut client: TcpStream,
+    options: ProxyOptions,
+    trick: SocksTrick,
+    log: Arc<Log>,
+) -> std::io::Result<()> {
     let _version = client.read_u8().await?;
     let methods = read_counted(&mut client).await?;
     log.push(format!("methods {methods:?}"));
@@ -78,7 +83,10 @@ async fn serve(mut client: TcpStream, options: ProxyOptions, trick: SocksTrick, 
     client.write_all(&[5, wanted]).await?;
     if let Some((user, password)) = &options.credentials {
         let _version = client.read_u8().await?;
-        let given = (read_counted(&mut client).await?, read_counted(&mut client).await?);
+        let given = (
+            read_counted(&mut client).await?,
+            read_counted(&mut client).await?,
+        );
         if given != (user.as_bytes().to_vec(), password.as_bytes().to_vec()) {
             return client.write_all(&[1, 1]).await;
         }
@@ -97,7 +105,10 @@ async fn serve(mut client: TcpStream, options: ProxyOptions, trick: SocksTrick, 
             client.read_exact(&mut ip).await?;
             ("ipv6", IpAddr::from(ip).to_string())
         }
-        _ => ("name", String::from_utf8_lossy(&read_counted(&mut client).await?).into_owned()),
+        _ => (
+            "name",
+            String::from_utf8_lossy(&read_counted(&mut client).await?).into_owned(),
+        ),
     };
     let port = client.read_u16().await?;
     log.push(format!("connect {kind} {host} {port}"));
@@ -105,8 +116,12 @@ async fn serve(mut client: TcpStream, options: ProxyOptions, trick: SocksTrick, 
     if let SocksTrick::Reply(code) = trick {
         return client.write_all(&reply(code)).await;
     }
-    let Some(address) = options.address(&host, port) else { return client.write_all(&reply(4)).await };
-    let Ok(mut origin) = TcpStream::connect(address).await else { return client.write_all(&reply(5)).await };
+    let Some(address) = options.address(&host, port) else {
+        return client.write_all(&reply(4)).await;
+    };
+    let Ok(mut origin) = TcpStream::connect(address).await else {
+        return client.write_all(&reply(5)).await;
+    };
     let _ = client.set_nodelay(true);
     let _ = origin.set_nodelay(true);
     if trick == SocksTrick::OddReply {
