@@ -122,7 +122,7 @@ impl Rule {
                     && body.contains(" sid=")
             }
             When::Holds(text) => body.contains(text.as_str()),
-            When::EveryNth(n) => index % (*n).max(1) == 0,
+            When::EveryNth(n) => index.is_multiple_of((*n).max(1)),
             When::PerMille { chance, seed } => {
                 // xorshift64
                 *seed ^= *seed << 13;
