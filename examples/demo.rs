@@ -30,14 +30,27 @@ async fn main() -> Result<(), Failure> {
     let server = Server::new(DOMAIN);
     server.add_user("demo", "demo");
     let authority = Authority::new();
-    let cm = Cm::start(&server, Profile::strict(), Some(authority.acceptor(&[DOMAIN]))).await;
-    hop("XMPP server with BOSH", &format!("{} (users: demo, echo)", cm.url(DOMAIN)), began)?;
+    let cm = Cm::start(
+        &server,
+        Profile::strict(),
+        Some(authority.acceptor(&[DOMAIN])),
+    )
+    .await;
+    hop(
+        "XMPP server with BOSH",
+        &format!("{} (users: demo, echo)", cm.url(DOMAIN)),
+        began,
+    )?;
 
     let began = Instant::now();
     let mut options = ProxyOptions::with_credentials("proxyuser", "proxypass");
     options.names.insert(DOMAIN.into(), [127, 0, 0, 1].into());
     let proxy = HttpProxy::start(options, HttpTrick::None).await;
-    hop("HTTP proxy with password", &format!("http://{}", proxy.addr()), began)?;
+    hop(
+        "HTTP proxy with password",
+        &format!("http://{}", proxy.addr()),
+        began,
+    )?;
 
     let began = Instant::now();
     let folder = tempfile::tempdir()?;
@@ -50,13 +63,24 @@ async fn main() -> Result<(), Failure> {
     let began = Instant::now();
     let mut client = Client::connect(address, DOMAIN).await?;
     let features = client.open().await?;
-    hop("client: stream opened", &format!("CONNECT, TLS, BOSH session; {} bytes of features", features.bytes().len()), began)?;
+    hop(
+        "client: stream opened",
+        &format!(
+            "CONNECT, TLS, BOSH session; {} bytes of features",
+            features.bytes().len()
+        ),
+        began,
+    )?;
     drop(client);
 
     let began = Instant::now();
     let account = Account::new("demo", DOMAIN, "demo");
-    let mut client = Client::login(address, &account, Mechanism::ScramSha1).await?;
-    hop("client: logged in", &format!("SCRAM-SHA-1, bound as {}", client.jid()), began)?;
+    let mut client = Client::login(address, &account, Mechanism::Scram).await?;
+    hop(
+        "client: logged in",
+        &format!("SCRAM-SHA-1, bound as {}", client.jid()),
+        began,
+    )?;
 
     let began = Instant::now();
     let text = "hello through a proxy, <&> and all";
@@ -69,12 +93,21 @@ async fn main() -> Result<(), Failure> {
     hop("client: message to echo", "came back unchanged", began)?;
     client.logout().await?;
 
-    let tunnels = proxy.heads().iter().filter(|head| head.starts_with("CONNECT ")).count();
+    let tunnels = proxy
+        .heads()
+        .iter()
+        .filter(|head| head.starts_with("CONNECT "))
+        .count();
     let wrong = cm.violations();
     if tunnels == 0 || !wrong.is_empty() {
-        return Err(format!("{tunnels} tunnels through the proxy; against the protocol: {wrong:?}").into());
+        return Err(format!(
+            "{tunnels} tunnels through the proxy; against the protocol: {wrong:?}"
+        )
+        .into());
     }
-    say(&format!("All of it went through {tunnels} tunnels of the proxy, and by the protocol."))?;
+    say(&format!(
+        "All of it went through {tunnels} tunnels of the proxy, and by the protocol."
+    ))?;
 
     if !once {
         say(&format!(
@@ -89,12 +122,20 @@ async fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-async fn start_sidecar(cm: &Cm, proxy: &HttpProxy, ca_file: std::path::PathBuf) -> Result<Sidecar, Failure> {
+async fn start_sidecar(
+    cm: &Cm,
+    proxy: &HttpProxy,
+    ca_file: std::path::PathBuf,
+) -> Result<Sidecar, Failure> {
     let mut config = Config::default();
     // Port 5222 is what people know; another one if it is taken.
     let wanted = std::net::SocketAddr::from(([127, 0, 0, 1], 5222));
     let free = std::net::TcpListener::bind(wanted).is_ok();
-    config.listen = vec![if free { wanted } else { ([127, 0, 0, 1], 0).into() }];
+    config.listen = vec![if free {
+        wanted
+    } else {
+        ([127, 0, 0, 1], 0).into()
+    }];
     let way_out = Proxy {
         source: ProxySource::Url(Url::parse(&format!("http://{}", proxy.addr()))?),
         credentials: Some(Credentials {
@@ -107,7 +148,10 @@ async fn start_sidecar(cm: &Cm, proxy: &HttpProxy, ca_file: std::path::PathBuf) 
     let domain = Domain {
         url: Some(Url::parse(&cm.url(DOMAIN))?),
         route: None,
-        tls: Tls { ca_file: Some(ca_file), ..Tls::default() },
+        tls: Tls {
+            ca_file: Some(ca_file),
+            ..Tls::default()
+        },
         bosh: config.bosh.clone(),
         proxy: way_out,
     };

@@ -36,7 +36,7 @@ pub(super) enum Value {
     Text(String),
     Integer(i64),
     Bool(bool),
-    List(Vec<Value>),
+    List(Vec<Self>),
     /// A type that no key takes.
     Other(&'static str),
 }

@@ -7,14 +7,20 @@ use super::support::{Chain, DOMAIN, account, echo};
 
 async fn whole_session(profile: Profile) {
     let chain = Chain::start(profile).await;
-    for mechanism in [Mechanism::Plain, Mechanism::ScramSha1] {
-        let mut client = Client::login(chain.addr(), &account("user"), mechanism).await.unwrap();
+    for mechanism in [Mechanism::Plain, Mechanism::Scram] {
+        let mut client = Client::login(chain.addr(), &account("user"), mechanism)
+            .await
+            .unwrap();
         client.roster().await.unwrap();
         client.ping().await.unwrap();
         client.available(None).await.unwrap();
         echo(&mut client, 0..200).await;
         client.logout().await.unwrap();
-        assert_eq!(chain.server.online(), Vec::<String>::new(), "B-61: the session was ended");
+        assert_eq!(
+            chain.server.online(),
+            Vec::<String>::new(),
+            "B-61: the session was ended"
+        );
     }
     chain.assert_faithful();
 }
@@ -64,9 +70,17 @@ async fn node_xmpp_boshs_ways() {
 /// B-02, B-06: replies chunked, HTTP/1.0, with an interim reply, on connections that close.
 #[tokio::test]
 async fn b02_reply_framings() {
-    for fault in [Fault::Chunked, Fault::Http10, Fault::Interim, Fault::Close, Fault::CloseSilently] {
+    for fault in [
+        Fault::Chunked,
+        Fault::Http10,
+        Fault::Interim,
+        Fault::Close,
+        Fault::CloseSilently,
+    ] {
         let chain = Chain::start(Profile::strict()).await;
-        chain.cm.script(Rule::times(When::Always, usize::MAX, fault));
+        chain
+            .cm
+            .script(Rule::times(When::Always, usize::MAX, fault));
         let mut client = chain.login().await;
         echo(&mut client, 0..100).await;
         client.logout().await.unwrap();
@@ -83,7 +97,10 @@ async fn b09_cookies_belong_to_the_session() {
     echo(&mut client, 0..20).await;
     client.logout().await.unwrap();
     for post in chain.cm.posts() {
-        assert_eq!(post.header("cookie").is_some(), post.attribute("sid").is_some());
+        assert_eq!(
+            post.header("cookie").is_some(),
+            post.attribute("sid").is_some()
+        );
     }
 }
 
@@ -97,8 +114,17 @@ async fn b03_request_headers() {
         assert_eq!(post.line, "POST /http-bind HTTP/1.1");
         assert_eq!(post.header("content-type"), Some("text/xml; charset=utf-8"));
         assert_eq!(post.header("cache-control"), Some("no-store"));
-        assert_eq!(post.header("host"), Some(format!("127.0.0.1:{}", chain.cm.addr().port()).as_str()));
-        for absent in ["expect", "transfer-encoding", "connection", "proxy-connection", "authorization"] {
+        assert_eq!(
+            post.header("host"),
+            Some(format!("127.0.0.1:{}", chain.cm.addr().port()).as_str())
+        );
+        for absent in [
+            "expect",
+            "transfer-encoding",
+            "connection",
+            "proxy-connection",
+            "authorization",
+        ] {
             assert_eq!(post.header(absent), None, "{absent}");
         }
     }
@@ -111,9 +137,21 @@ async fn b33_rids_and_connections() {
     let mut client = chain.login().await;
     echo(&mut client, 0..500).await;
     client.logout().await.unwrap();
-    let rids: Vec<u64> = chain.cm.posts().iter().map(|p| p.attribute("rid").unwrap().parse().unwrap()).collect();
-    assert!(rids.windows(2).all(|pair| pair[1] == pair[0] + 1), "{rids:?}");
-    assert!(chain.cm.connections() <= 3, "{} connections", chain.cm.connections());
+    let rids: Vec<u64> = chain
+        .cm
+        .posts()
+        .iter()
+        .map(|p| p.attribute("rid").unwrap().parse().unwrap())
+        .collect();
+    assert!(
+        rids.windows(2).all(|pair| pair[1] == pair[0] + 1),
+        "{rids:?}"
+    );
+    assert!(
+        chain.cm.connections() <= 3,
+        "{} connections",
+        chain.cm.connections()
+    );
 }
 
 /// P-11: sessions share no connection.
@@ -121,13 +159,18 @@ async fn b33_rids_and_connections() {
 async fn p11_sessions_have_connections_of_their_own() {
     let chain = Chain::start(Profile::strict()).await;
     let mut first = chain.login().await;
-    let mut second = Client::login(chain.addr(), &account("other"), Mechanism::Plain).await.unwrap();
+    let mut second = Client::login(chain.addr(), &account("other"), Mechanism::Plain)
+        .await
+        .unwrap();
     echo(&mut first, 0..20).await;
     echo(&mut second, 0..20).await;
     let mut owner = std::collections::HashMap::new();
     for post in chain.cm.posts() {
         if let Some(sid) = post.attribute("sid") {
-            assert_eq!(owner.entry(post.connection).or_insert_with(|| sid.clone()), &sid);
+            assert_eq!(
+                owner.entry(post.connection).or_insert_with(|| sid.clone()),
+                &sid
+            );
         }
     }
     assert_eq!(chain.server.online().len(), 2);
@@ -141,8 +184,13 @@ async fn x18_conflict() {
     for _ in 0..2 {
         let mut client = Client::connect(chain.addr(), DOMAIN).await.unwrap();
         client.open().await.unwrap();
-        client.authenticate(&account("user"), Mechanism::Plain).await.unwrap();
+        client
+            .authenticate(&account("user"), Mechanism::Plain)
+            .await
+            .unwrap();
+        client.open().await.unwrap();
         client.bind(Some("same")).await.unwrap();
+        chain.cm.poll_is_held().await;
         clients.push(client);
     }
     let error = loop {

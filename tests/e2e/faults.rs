@@ -5,7 +5,7 @@ use std::time::Duration;
 use xbosh_testkit::client::{Client, ClientError};
 use xbosh_testkit::cm::{Fault, Profile, Rule, When};
 
-use super::support::{Chain, DOMAIN, echo};
+use super::support::{Chain, DOMAIN, app, echo, told};
 
 /// B-49 to B-51: each of these at every seventh request; 200 messages there and back, once and in order.
 #[tokio::test]
@@ -15,18 +15,40 @@ async fn b49_messages_survive_a_bad_network() {
         Fault::LoseAnswer,
         Fault::Truncate(40),
         Fault::Truncate(150),
-        Fault::Reply { status: "502 Bad Gateway", headers: String::new(), body: "<html>bad gateway</html>".into() },
-        Fault::Reply { status: "503 Service Unavailable", headers: "Retry-After: 1\r\n".into(), body: String::new() },
-        Fault::Reply { status: "404 Not Found", headers: String::new(), body: "<html>not here</html>".into() },
-        Fault::Reply { status: "407 Proxy Authentication Required", headers: String::new(), body: String::new() },
-        Fault::Reply { status: "200 OK", headers: String::new(), body: "<html>please log in</html>".into() },
+        Fault::Reply {
+            status: "502 Bad Gateway",
+            headers: String::new(),
+            body: "<html>bad gateway</html>".into(),
+        },
+        Fault::Reply {
+            status: "503 Service Unavailable",
+            headers: "Retry-After: 1\r\n".into(),
+            body: String::new(),
+        },
+        Fault::Reply {
+            status: "404 Not Found",
+            headers: String::new(),
+            body: "<html>not here</html>".into(),
+        },
+        Fault::Reply {
+            status: "407 Proxy Authentication Required",
+            headers: String::new(),
+            body: String::new(),
+        },
+        Fault::Reply {
+            status: "200 OK",
+            headers: String::new(),
+            body: "<html>please log in</html>".into(),
+        },
         Fault::Raw(b"not HTTP at all\r\n\r\n".to_vec()),
         Fault::RecoverableError,
     ] {
         let chain = Chain::start(Profile::strict()).await;
         let mut client = chain.login().await;
         let told = format!("{fault:?}");
-        chain.cm.script(Rule::times(When::EveryNth(7), usize::MAX, fault));
+        chain
+            .cm
+            .script(Rule::times(When::EveryNth(7), usize::MAX, fault));
         for round in 0..10 {
             echo(&mut client, round * 20..round * 20 + 20).await;
         }
@@ -41,7 +63,10 @@ async fn b49_reply_cut_at_every_byte() {
     let chain = Chain::start(Profile::strict()).await;
     let mut client = chain.login().await;
     for cut in 0..320 {
-        chain.cm.script(Rule::once(When::Holds(format!("number {cut}<")), Fault::Truncate(cut as usize)));
+        chain.cm.script(Rule::once(
+            When::Holds(format!("number {cut}<")),
+            Fault::Truncate(cut as usize),
+        ));
         echo(&mut client, cut..cut + 1).await;
     }
     chain.assert_faithful();
@@ -51,10 +76,18 @@ async fn b49_reply_cut_at_every_byte() {
 #[tokio::test]
 async fn b55_lost_creation() {
     let chain = Chain::start(Profile::strict()).await;
-    chain.cm.script(Rule::times(When::Creation, 2, Fault::LoseAnswer));
+    chain
+        .cm
+        .script(Rule::times(When::Creation, 2, Fault::LoseAnswer));
     let mut client = chain.login().await;
     echo(&mut client, 0..3).await;
-    let rids: Vec<_> = chain.cm.posts().iter().filter(|p| p.attribute("sid").is_none()).map(|p| p.attribute("rid")).collect();
+    let rids: Vec<_> = chain
+        .cm
+        .posts()
+        .iter()
+        .filter(|p| p.attribute("sid").is_none())
+        .map(|p| p.attribute("rid"))
+        .collect();
     assert_eq!(rids.len(), 3);
     assert!(rids[0] != rids[1] && rids[1] != rids[2]);
 }
@@ -64,7 +97,9 @@ async fn b55_lost_creation() {
 async fn x13_lost_restart() {
     for fault in [Fault::LoseRequest, Fault::LoseAnswer] {
         let chain = Chain::start(Profile::strict()).await;
-        chain.cm.script(Rule::once(When::Holds("xmpp:restart".into()), fault));
+        chain
+            .cm
+            .script(Rule::once(When::Holds("xmpp:restart".into()), fault));
         let mut client = chain.login().await;
         echo(&mut client, 0..3).await;
         chain.assert_faithful();
@@ -89,46 +124,95 @@ async fn setup_error(rule: Rule) -> (String, String, Option<String>) {
     chain.cm.script(rule);
     let mut client = Client::connect(chain.addr(), DOMAIN).await.unwrap();
     match client.open().await {
-        Err(ClientError::Stream(error)) => (error.condition, error.text, error.app),
+        Err(ClientError::Stream(error)) => told(&error),
         other => panic!("expected a stream error, got {other:?}"),
     }
 }
 
 fn reply(status: &'static str, body: &str) -> Fault {
-    Fault::Reply { status, headers: String::new(), body: body.to_owned() }
+    Fault::Reply {
+        status,
+        headers: String::new(),
+        body: body.to_owned(),
+    }
 }
 
 /// E-52 to E-63, C-03: what a manager that is none, or refuses, tells the client at set-up.
 #[tokio::test]
 async fn e52_to_e63_at_setup() {
-    for (fault, condition, app) in [
-        (reply("200 OK", "<html><form/></html>"), "remote-connection-failed", Some("not-a-bosh-endpoint")),
-        (reply("200 OK", ""), "remote-connection-failed", Some("not-a-bosh-endpoint")),
-        (reply("404 Not Found", "<html/>"), "remote-connection-failed", Some("not-a-bosh-endpoint")),
-        (reply("401 Unauthorized", ""), "remote-connection-failed", Some("cm-auth-required")),
-        (reply("403 Forbidden", ""), "policy-violation", None),
-        (reply("405 Method Not Allowed", ""), "remote-connection-failed", Some("cm-http-error")),
-        (reply("500 Internal Server Error", ""), "remote-connection-failed", Some("cm-http-error")),
+    for (fault, condition, expected) in [
         (
-            Fault::Reply { status: "302 Found", headers: "Location: http://127.0.0.1/login\r\n".into(), body: String::new() },
+            reply("200 OK", "<html><form/></html>"),
+            "remote-connection-failed",
+            Some("not-a-bosh-endpoint"),
+        ),
+        (
+            reply("200 OK", ""),
+            "remote-connection-failed",
+            Some("not-a-bosh-endpoint"),
+        ),
+        (
+            reply("404 Not Found", "<html/>"),
+            "remote-connection-failed",
+            Some("not-a-bosh-endpoint"),
+        ),
+        (
+            reply("401 Unauthorized", ""),
+            "remote-connection-failed",
+            Some("cm-auth-required"),
+        ),
+        (reply("403 Forbidden", ""), "policy-violation", None),
+        (
+            reply("405 Method Not Allowed", ""),
+            "remote-connection-failed",
+            Some("cm-http-error"),
+        ),
+        (
+            reply("500 Internal Server Error", ""),
+            "remote-connection-failed",
+            Some("cm-http-error"),
+        ),
+        (
+            Fault::Reply {
+                status: "302 Found",
+                headers: "Location: http://127.0.0.1/login\r\n".into(),
+                body: String::new(),
+            },
             "remote-connection-failed",
             Some("unexpected-redirect"),
         ),
         (
-            reply("200 OK", "<!DOCTYPE b [<!ENTITY a 'aaaaaaaa'>]><body xmlns='http://jabber.org/protocol/httpbind'>&a;</body>"),
+            reply(
+                "200 OK",
+                "<!DOCTYPE b [<!ENTITY a 'aaaaaaaa'>]><body xmlns='http://jabber.org/protocol/httpbind'>&a;</body>",
+            ),
             "remote-connection-failed",
             Some("cm-protocol-error"),
         ),
         (
-            reply("200 OK", "<body xmlns='http://jabber.org/protocol/httpbind' wait='60'/>"),
+            reply(
+                "200 OK",
+                "<body xmlns='http://jabber.org/protocol/httpbind' wait='60'/>",
+            ),
             "remote-connection-failed",
             Some("cm-protocol-error"),
         ),
-        (Fault::Terminate { attributes: "condition='host-unknown'".into(), inner: String::new() }, "host-unknown", None),
+        (
+            Fault::Terminate {
+                attributes: "condition='host-unknown'".into(),
+                inner: String::new(),
+            },
+            "host-unknown",
+            None,
+        ),
     ] {
         let told = format!("{fault:?}");
         let (got, text, detail) = setup_error(Rule::times(When::Always, usize::MAX, fault)).await;
-        assert_eq!((got.as_str(), detail.as_deref()), (condition, app), "{told}");
+        assert_eq!(
+            (got.as_str(), detail.as_deref()),
+            (condition, expected),
+            "{told}"
+        );
         assert!(text.len() > 20, "{told}: {text}");
     }
 }
@@ -140,10 +224,12 @@ async fn e51_silent_manager() {
         config.limits.setup_timeout = Duration::from_secs(1);
     })
     .await;
-    chain.cm.script(Rule::times(When::Always, usize::MAX, Fault::Silence));
+    chain
+        .cm
+        .script(Rule::times(When::Always, usize::MAX, Fault::Silence));
     let mut client = Client::connect(chain.addr(), DOMAIN).await.unwrap();
     match client.open().await {
-        Err(ClientError::Stream(error)) => assert_eq!(error.app.as_deref(), Some("cm-timeout")),
+        Err(ClientError::Stream(error)) => assert_eq!(app(&error), Some("cm-timeout")),
         other => panic!("{other:?}"),
     }
 }
@@ -173,6 +259,7 @@ async fn c12_manager_shuts_down() {
     let chain = Chain::start(Profile::strict()).await;
     let mut client = chain.login().await;
     client.ping().await.unwrap();
+    chain.cm.poll_is_held().await;
     chain.cm.terminate_all("system-shutdown", "");
     match client.next_stanza().await {
         Err(ClientError::Stream(error)) => assert_eq!(error.condition, "system-shutdown"),
@@ -192,6 +279,8 @@ async fn t28_vanished_client() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), gone).await.expect("no ghost stays online");
+    tokio::time::timeout(Duration::from_secs(10), gone)
+        .await
+        .expect("no ghost stays online");
     chain.assert_faithful();
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use url::Url;
 use xbosh::config::{Config, Domain, Proxy, ProxySource, Tls};
 use xbosh::driver::Sidecar;
-use xbosh_testkit::client::{Account, Client, Mechanism};
+use xbosh_testkit::client::{Account, Client, Mechanism, StreamError};
 use xbosh_testkit::cm::{Cm, Profile};
 use xbosh_testkit::xmpp::Server;
 
@@ -28,10 +28,20 @@ impl Chain {
     pub(crate) async fn start_with(profile: Profile, adjust: impl FnOnce(&mut Config)) -> Self {
         let server = server();
         let cm = Cm::start(&server, profile, None).await;
-        let mut config = config(&cm.url("127.0.0.1"), Proxy { source: ProxySource::None, ..Proxy::default() });
+        let mut config = config(
+            &cm.url("127.0.0.1"),
+            Proxy {
+                source: ProxySource::None,
+                ..Proxy::default()
+            },
+        );
         adjust(&mut config);
         let sidecar = Sidecar::start(config).await.unwrap();
-        Self { server, cm, sidecar }
+        Self {
+            server,
+            cm,
+            sidecar,
+        }
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
@@ -39,7 +49,9 @@ impl Chain {
     }
 
     pub(crate) async fn login(&self) -> Client {
-        Client::login(self.addr(), &account("user"), Mechanism::Plain).await.unwrap()
+        Client::login(self.addr(), &account("user"), Mechanism::Plain)
+            .await
+            .unwrap()
     }
 
     /// Nothing was done against the specification.
@@ -62,7 +74,10 @@ pub(crate) fn account(user: &str) -> Account {
 
 /// A configuration for one manager and way out, on a port that the system chooses.
 pub(crate) fn config(url: &str, proxy: Proxy) -> Config {
-    let mut config = Config { listen: vec![([127, 0, 0, 1], 0).into()], ..Config::default() };
+    let mut config = Config {
+        listen: vec![([127, 0, 0, 1], 0).into()],
+        ..Config::default()
+    };
     let domain = Domain {
         url: Some(Url::parse(url).unwrap()),
         route: None,
@@ -77,10 +92,34 @@ pub(crate) fn config(url: &str, proxy: Proxy) -> Config {
 /// Sends numbered messages to `echo` and expects each back, once and in order.
 pub(crate) async fn echo(client: &mut Client, range: std::ops::Range<u32>) {
     for n in range.clone() {
-        client.message(&format!("echo@{DOMAIN}"), &format!("number {n}")).await.unwrap();
+        client
+            .message(&format!("echo@{DOMAIN}"), &format!("number {n}"))
+            .await
+            .unwrap();
     }
     for n in range {
-        let stanza = client.wait_for(|stanza| stanza.name() == "message").await.unwrap();
-        assert_eq!(stanza.child_text("body").as_deref(), Some(format!("number {n}").as_str()));
+        let stanza = client
+            .wait_for(|stanza| stanza.name() == "message")
+            .await
+            .unwrap();
+        assert_eq!(
+            stanza.child_text("body").as_deref(),
+            Some(format!("number {n}").as_str())
+        );
     }
+}
+
+/// Condition, text and detail of a stream error.
+pub(crate) fn told(error: &StreamError) -> (String, String, Option<String>) {
+    let detail = app(error).map(str::to_owned);
+    (
+        error.condition.clone(),
+        error.text.clone().unwrap_or_default(),
+        detail,
+    )
+}
+
+/// Name of a stream error's detail element.
+pub(crate) fn app(error: &StreamError) -> Option<&str> {
+    error.app.as_ref().map(|(_, name)| name.as_str())
 }
