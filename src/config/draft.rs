@@ -432,7 +432,9 @@ impl Take<'_> {
             .iter()
             .map(|item| match item {
                 Value::Text(text) => read(text),
-                other => Err(self.wrong(&format!("must hold strings only, not {}", other.kind()))),
+                Value::Integer(_) | Value::Bool(_) | Value::List(_) | Value::Other(_) => {
+                    Err(self.wrong(&format!("must hold strings only, not {}", item.kind())))
+                }
             })
             .collect()
     }

@@ -374,7 +374,7 @@ fn finish_proxy(
 fn inherit_source(inherited: &Proxy, environment: &[(String, String)]) -> ProxySource {
     match &inherited.source {
         ProxySource::Env(_) => ProxySource::Env(proxy_environment(environment)),
-        other => other.clone(),
+        ProxySource::None | ProxySource::Url(_) => inherited.source.clone(),
     }
 }
 

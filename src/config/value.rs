@@ -36,7 +36,7 @@ pub(super) enum Value {
     Text(String),
     Integer(i64),
     Bool(bool),
-    List(Vec<Value>),
+    List(Vec<Self>),
     /// A type that no key takes.
     Other(&'static str),
 }
@@ -134,9 +134,15 @@ fn flatten(
         prefix.push(key.get_ref().clone().into_owned());
         match value.get_ref() {
             DeValue::Table(inner) if !inner.is_empty() => flatten(file, text, prefix, inner, out),
-            other => out.push(Setting {
+            DeValue::String(_)
+            | DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)
+            | DeValue::Table(_) => out.push(Setting {
                 path: prefix.clone(),
-                value: Value::of(other),
+                value: Value::of(value.get_ref()),
                 source: place(file, text, key),
             }),
         }
