@@ -87,7 +87,7 @@ fn certificates(
 
 fn pem_error(error: pem::Error) -> String {
     match error {
-        pem::Error::Io(error) => super::error::plain(&error),
+        pem::Error::Io(error) => plain(&error),
         other => format!("no PEM: {other}"),
     }
 }
