@@ -4,6 +4,8 @@ mod draft;
 pub mod error;
 pub mod load;
 mod secret;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use std::collections::BTreeMap;
