@@ -65,7 +65,7 @@ pub fn main() -> ExitCode {
     if args
         .proxy
         .as_deref()
-        .is_some_and(config::load::has_password)
+        .is_some_and(config::proxy::has_password)
     {
         return fail(
             EXIT_USAGE,

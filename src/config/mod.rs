@@ -3,6 +3,7 @@
 mod draft;
 pub mod error;
 pub mod load;
+pub mod proxy;
 mod secret;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,8 @@
 use insta::assert_snapshot;
 
 use super::super::ProxySource;
-use super::super::load::{environment, has_password};
+use super::super::load::environment;
+use super::super::proxy::has_password;
 use super::*;
 
 fn with(environment: &[(&str, &str)]) -> Config {
