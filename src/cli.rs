@@ -65,7 +65,7 @@ pub fn main() -> ExitCode {
     if args
         .proxy
         .as_deref()
-        .is_some_and(config::load::has_password)
+        .is_some_and(config::proxy::has_password)
     {
         return fail(
             EXIT_USAGE,
@@ -80,10 +80,9 @@ pub fn main() -> ExitCode {
         proxy: args.proxy,
         log: args.log,
     };
-    let environment: Vec<(String, String)> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    match config::load(&flags, &environment) {
+    let loaded = config::load::environment(std::env::vars_os())
+        .and_then(|environment| config::load(&flags, &environment));
+    match loaded {
         Ok(loaded) => run(loaded),
         Err(error) => fail(EXIT_CONFIG, &error.to_string()),
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::ConfigError;
-use super::value::{Setting, Value};
+use super::value::{Setting, Source, Value, display_path};
 use super::{Bosh, ChannelBinding, Config, LogFormat, Tls};
 
 /// Every key outside `[domains]`, as written in errors and suggestions.
@@ -160,7 +160,7 @@ impl Draft {
                 if matches!(setting.value, Value::Other("a table")) {
                     self.domain(name, &take)?;
                 } else {
-                    return Err(take.wrong("must be a table, as in [domains.\"example.org\"]"));
+                    return Err(take.no_table());
                 }
             }
             ["domains", name, key] => return apply_domain(self.domain(name, &take)?, key, &take),
@@ -170,18 +170,27 @@ impl Draft {
             }
             ["proxy" | "tls" | "features" | "bosh" | "limits" | "log" | "domains"]
                 if matches!(setting.value, Value::Other("a table")) => {}
+            ["proxy" | "tls" | "features" | "bosh" | "limits" | "log" | "domains"] => {
+                return Err(take.no_table());
+            }
             _ => return Err(self.unknown(setting)),
         }
         Ok(())
     }
 
     fn domain(&mut self, name: &str, take: &Take<'_>) -> Result<&mut DomainDraft, ConfigError> {
-        let known = take.domain(name)?;
+        let wrong = |what: String| ConfigError::Value {
+            place: take.0.source.to_string(),
+            key: display_path(&["domains".to_owned(), name.to_owned()]),
+            what,
+        };
+        let known = crate::stream::header::normalise_domain(name)
+            .ok_or_else(|| wrong("is no domain name".into()))?;
         let draft = self.domains.entry(known).or_default();
         if draft.written.is_empty() {
             name.clone_into(&mut draft.written);
-        } else if draft.written != name {
-            return Err(take.wrong(&format!(
+        } else if draft.written != name && matches!(take.0.source, Source::File { .. }) {
+            return Err(wrong(format!(
                 "is the same domain as \"{}\"; keep one of the two",
                 draft.written
             )));
@@ -228,6 +237,7 @@ fn apply_domain(domain: &mut DomainDraft, key: &str, take: &Take<'_>) -> Result<
         "proxy" if matches!(take.0.value, Value::Other("a table")) => {
             domain.proxy.get_or_insert_default();
         }
+        "proxy" => return Err(take.no_table()),
         _ => return Err(unknown(take.0)),
     }
     Ok(())
@@ -235,36 +245,55 @@ fn apply_domain(domain: &mut DomainDraft, key: &str, take: &Take<'_>) -> Result<
 
 /// An unknown key and the known one that looks most like it.
 pub(super) fn unknown(setting: &Setting) -> ConfigError {
-    let written = setting.path.join(".");
-    let own = |prefix: String, keys: Vec<String>| {
-        keys.into_iter().map(move |key| format!("{prefix}{key}"))
+    let proxy = KEYS.iter().filter(|key| key.starts_with("proxy."));
+    let (table, written, known): (_, _, Vec<&str>) = match &setting.path[..] {
+        [domains, name, rest @ ..] if matches!(domains.as_str(), "domains" | "domain") => (
+            format!("{}.", display_path(&["domains".into(), name.clone()])),
+            rest.join("."),
+            DOMAIN_KEYS.iter().chain(proxy).copied().collect(),
+        ),
+        path => (String::new(), path.join("."), KEYS.to_vec()),
     };
-    let candidates: Vec<String> = match &setting.path[..] {
-        [domains, name, ..] if domains == "domains" => {
-            let proxy = KEYS
-                .iter()
-                .filter(|key| key.starts_with("proxy."))
-                .map(|key| (*key).to_owned());
-            let keys = DOMAIN_KEYS.iter().map(|key| (*key).to_owned()).chain(proxy);
-            own(format!("domains.{name}."), keys.collect()).collect()
-        }
-        _ => KEYS.iter().map(|key| (*key).to_owned()).collect(),
-    };
-    // A key in the wrong table is as likely as a typo: the last part counts most.
-    let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
-    let score = |key: &String| {
-        strsim::jaro_winkler(key, &written)
-            .max(0.95 * strsim::jaro_winkler(&last(key), &last(&written)))
-    };
-    let best = candidates
+    let best = known
         .into_iter()
-        .max_by(|a, b| score(a).total_cmp(&score(b)));
-    let nearest = best.filter(|key| score(key) > 0.8);
+        .map(|key| (likeness(key, &written), key))
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    let nearest = best
+        .filter(|(score, _)| *score > 0.8)
+        .map(|(_, key)| format!("{table}{key}"));
     ConfigError::UnknownKey {
         place: setting.source.to_string(),
         key: setting.key(),
         nearest,
     }
+}
+
+/// How much a known key looks like a written one, up to 1. A key in the wrong table is as likely as a typo,
+/// and the right table says nothing about the key.
+fn likeness(known: &str, written: &str) -> f64 {
+    let split = |key: &str| {
+        let (table, last) = key.rsplit_once('.').unwrap_or(("", key));
+        (table.to_owned(), last.to_owned())
+    };
+    let alike = |a: &str, b: &str| {
+        let slip = strsim::osa_distance(a, b) <= 1;
+        strsim::jaro_winkler(a, b).max(if slip { 0.9 } else { 0.0 })
+    };
+    let ((table, last), (written_table, written_last)) = (split(known), split(written));
+    if table == written_table {
+        alike(&last, &written_last)
+    } else if written_table.is_empty() {
+        alike(known, written).max(0.95 * alike(&last, &written_last))
+    } else {
+        0.95 * alike(&last, &written_last)
+    }
+}
+
+fn is_level(text: &str) -> bool {
+    let level = text
+        .trim()
+        .parse::<tracing_subscriber::filter::LevelFilter>();
+    !text.trim().is_empty() && level.is_ok()
 }
 
 /// Reads a setting's value as what its key wants.
@@ -277,6 +306,10 @@ impl Take<'_> {
             key: self.0.key(),
             what: what.to_owned(),
         }
+    }
+
+    fn no_table(&self) -> ConfigError {
+        self.wrong(&format!("must be a table, as in [{}]", self.0.key()))
     }
 
     fn expected(&self, wanted: &str) -> ConfigError {
@@ -368,8 +401,13 @@ impl Take<'_> {
 
     fn level(&self) -> Result<String, ConfigError> {
         let text = self.text()?;
+        // The parser takes a misspelt level for the name of a module.
+        let known = |part: &str| match part.rsplit_once('=') {
+            Some((_, level)) => is_level(level),
+            None => part.contains([':', '[']) || is_level(part),
+        };
         match tracing_subscriber::EnvFilter::try_new(&text) {
-            Ok(_) if !text.trim().is_empty() => Ok(text),
+            Ok(_) if text.split(',').all(known) => Ok(text),
             Ok(_) | Err(_) => Err(self.wrong(
                 "must be error, warn, info, debug or trace, or a filter like \"info,xbosh=debug\"",
             )),
@@ -383,7 +421,7 @@ impl Take<'_> {
         let items = match &self.0.value {
             Value::List(items) => items.as_slice(),
             // One item needs no brackets in the environment or on the command line.
-            Value::Text(_) if !matches!(self.0.source, super::value::Source::File { .. }) => {
+            Value::Text(_) if !matches!(self.0.source, Source::File { .. }) => {
                 std::slice::from_ref(&self.0.value)
             }
             Value::Text(_) | Value::Integer(_) | Value::Bool(_) | Value::Other(_) => {
@@ -394,7 +432,9 @@ impl Take<'_> {
             .iter()
             .map(|item| match item {
                 Value::Text(text) => read(text),
-                other => Err(self.wrong(&format!("must hold strings only, not {}", other.kind()))),
+                Value::Integer(_) | Value::Bool(_) | Value::List(_) | Value::Other(_) => {
+                    Err(self.wrong(&format!("must hold strings only, not {}", item.kind())))
+                }
             })
             .collect()
     }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum ConfigError {
     /// The file named by `--config` is not there or cannot be read.
-    #[error("cannot read the configuration file {}: {}", .path.display(), crate::connect::error::plain(.source))]
+    #[error("cannot read the configuration file {}: {}", .path.display(), reason(.source))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -65,6 +65,15 @@ pub enum ConfigError {
         /// What went wrong; never the secret.
         what: String,
     },
+}
+
+/// What the system said about a file.
+pub(super) fn reason(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::InvalidData {
+        "not UTF-8 text".into()
+    } else {
+        crate::connect::error::plain(error)
+    }
 }
 
 fn hint(nearest: &Option<String>) -> String {

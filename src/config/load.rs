@@ -1,18 +1,17 @@
 //! Defaults, file, environment, flags: put together in that order and checked.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use percent_encoding::percent_decode_str;
-use secrecy::SecretString;
-use url::{Host, Url};
+use url::{Host, ParseError, Url};
 
 use super::draft::{Draft, ProxyDraft};
 use super::error::ConfigError;
+use super::proxy::finish_proxy;
 use super::value::{Setting, Source, Value, parse_environment, parse_file};
-use super::{Config, Credentials, Domain, Proxy, ProxyEnv, ProxySource, secret};
-use crate::connect::{ProxyKind, check_credentials};
+use super::{Config, Domain, Proxy, secret};
 
 /// What the command line sets.
 #[derive(Clone, Debug, Default)]
@@ -82,10 +81,7 @@ pub fn load(flags: &Flags, environment: &[(String, String)]) -> Result<Loaded, C
         if known {
             draft.apply(&as_text_where_wanted(setting, value))?;
         } else {
-            warnings.push(format!(
-                "{}; it is ignored",
-                super::draft::unknown(&setting)
-            ));
+            warnings.push(format!("ignored: {}", super::draft::unknown(&setting)));
         }
     }
     apply_flags(&mut draft, flags)?;
@@ -100,10 +96,15 @@ pub fn load(flags: &Flags, environment: &[(String, String)]) -> Result<Loaded, C
 
 /// A password of digits, or a user called `true`, is text all the same.
 fn as_text_where_wanted(setting: Setting, raw: &str) -> Setting {
-    const TEXT: [&str; 5] = [
+    const TEXT: [&str; 10] = [
         "proxy.username",
         "proxy.password",
+        "proxy.password_file",
         "proxy.password_command",
+        "proxy.ca_file",
+        "tls.ca_file",
+        "tls.client_cert",
+        "tls.client_key",
         "bosh.ver",
         "bosh.lang",
     ];
@@ -117,6 +118,33 @@ fn as_text_where_wanted(setting: Setting, raw: &str) -> Setting {
     setting
 }
 
+/// The process environment as text. What xbosh reads must be that: a proxy setting that is skipped would
+/// mean going around the proxy.
+///
+/// # Errors
+/// [`ConfigError::Conflict`] naming the variable.
+pub fn environment(
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Vec<(String, String)>, ConfigError> {
+    const PROXY: [&str; 4] = ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"];
+    let mut out = Vec::new();
+    for (name, value) in variables {
+        let Ok(name) = name.into_string() else {
+            continue;
+        };
+        match value.into_string() {
+            Ok(value) => out.push((name, value)),
+            Err(_) if name.starts_with("XBOSH_") || PROXY.contains(&&*name.to_uppercase()) => {
+                return Err(ConfigError::Conflict(format!(
+                    "environment variable {name}: must be UTF-8"
+                )));
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(out)
+}
+
 /// The file to read, and whether it must exist.
 fn find_file(flags: &Flags, environment: &[(String, String)]) -> Option<(PathBuf, bool)> {
     if let Some(path) = &flags.config {
@@ -128,8 +156,10 @@ fn find_file(flags: &Flags, environment: &[(String, String)]) -> Option<(PathBuf
             .find(|(n, v)| n == name && !v.is_empty())
             .map(|(_, v)| PathBuf::from(v))
     };
-    let user =
-        variable("XDG_CONFIG_HOME").or_else(|| variable("HOME").map(|home| home.join(".config")));
+    let user = variable("XDG_CONFIG_HOME")
+        // As the XDG base directory specification has it.
+        .filter(|path| path.is_absolute())
+        .or_else(|| variable("HOME").map(|home| home.join(".config")));
     let candidates = user
         .map(|dir| dir.join("xbosh/config.toml"))
         .into_iter()
@@ -171,6 +201,10 @@ fn apply_flags(draft: &mut Draft, flags: &Flags) -> Result<(), ConfigError> {
         draft.apply(&set("--log", &["log", "level"], level))?;
     }
     if let Some((domain, url)) = &flags.domain {
+        draft.apply(&Setting {
+            value: Value::Other("a table"),
+            ..set("--domain", &["domains", domain], "")
+        })?;
         draft.apply(&set("--url", &["domains", domain, "url"], url))?;
     }
     Ok(())
@@ -197,6 +231,13 @@ fn finish(
             "tls.client_cert and tls.client_key need each other".into(),
         ));
     }
+    if let (Some(domain), Some(allowed)) = (&config.default_domain, &config.allowed_domains)
+        && !allowed.contains(domain)
+    {
+        return Err(ConfigError::Conflict(format!(
+            "default_domain is {domain}, which allowed_domains does not hold"
+        )));
+    }
     config.proxy = finish_proxy(&proxy, &Proxy::default(), "proxy", environment, warnings)?;
     config.domains = domains
         .into_iter()
@@ -214,7 +255,7 @@ fn finish(
             let url = domain
                 .url
                 .as_deref()
-                .map(|url| check_url(url, &domain.url_place, domain.allow_plain_http))
+                .map(|url| check_url(&name, url, &domain.url_place, domain.allow_plain_http))
                 .transpose()?;
             let (tls, bosh) = (config.tls.with(&domain), config.bosh.with(&domain));
             Ok((
@@ -257,13 +298,18 @@ fn check_listen(config: &Config, warnings: &mut Vec<String>) -> Result<(), Confi
 }
 
 /// B-70: https, or http where it cannot be overheard or is asked for.
-fn check_url(text: &str, place: &str, allow_plain: bool) -> Result<Url, ConfigError> {
+fn check_url(domain: &str, text: &str, place: &str, allow_plain: bool) -> Result<Url, ConfigError> {
     let wrong = |what: String| ConfigError::Value {
         place: place.to_owned(),
-        key: "url".into(),
+        key: format!("domains.\"{domain}\".url"),
         what,
     };
-    let url = Url::parse(text).map_err(|e| wrong(format!("is no URL: {e}")))?;
+    let form = || wrong("must be a URL like https://example.org/http-bind".into());
+    let url = match Url::parse(text) {
+        Ok(url) => url,
+        Err(ParseError::RelativeUrlWithoutBase) => return Err(form()),
+        Err(error) => return Err(wrong(format!("is no URL: {error}"))),
+    };
     if !url.username().is_empty() || url.password().is_some() {
         return Err(wrong("must not hold a user name or password".into()));
     }
@@ -273,7 +319,7 @@ fn check_url(text: &str, place: &str, allow_plain: bool) -> Result<Url, ConfigEr
         }
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
         Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        None => return Err(wrong("names no host".into())),
+        None => return Err(form()),
     };
     match url.scheme() {
         "https" => Ok(url),
@@ -283,175 +329,4 @@ fn check_url(text: &str, place: &str, allow_plain: bool) -> Result<Url, ConfigEr
         )),
         other => Err(wrong(format!("has scheme {other}; use https"))),
     }
-}
-
-fn finish_proxy(
-    draft: &ProxyDraft,
-    inherited: &Proxy,
-    table: &str,
-    environment: &[(String, String)],
-    warnings: &mut Vec<String>,
-) -> Result<Proxy, ConfigError> {
-    let (source, userinfo) = match &draft.url {
-        Some((text, place)) => read_source(text, place, table, environment)?,
-        None => (inherit_source(inherited, environment), None),
-    };
-    // A proxy of its own has credentials of its own.
-    let inherited_credentials = inherited
-        .credentials
-        .clone()
-        .filter(|_| draft.url.is_none());
-    let own = own_credentials(draft, table, environment, warnings)?;
-    let credentials = own.or(userinfo).or(inherited_credentials);
-    if let (ProxySource::Url(url), Some(credentials)) = (&source, &credentials) {
-        let kind = if url.scheme().starts_with("socks") {
-            ProxyKind::Socks5
-        } else {
-            ProxyKind::Http
-        };
-        check_credentials(kind, credentials).map_err(|e| ConfigError::Conflict(e.to_string()))?;
-    }
-    Ok(Proxy {
-        source,
-        credentials,
-        no_proxy: draft
-            .no_proxy
-            .clone()
-            .unwrap_or_else(|| inherited.no_proxy.clone()),
-        ca_file: draft.ca_file.clone().or_else(|| inherited.ca_file.clone()),
-    })
-}
-
-fn inherit_source(inherited: &Proxy, environment: &[(String, String)]) -> ProxySource {
-    match &inherited.source {
-        ProxySource::Env(_) => ProxySource::Env(proxy_environment(environment)),
-        other => other.clone(),
-    }
-}
-
-/// `proxy.url`: `env`, `none`, or a URL whose userinfo moves to the credentials.
-fn read_source(
-    text: &str,
-    place: &str,
-    table: &str,
-    environment: &[(String, String)],
-) -> Result<(ProxySource, Option<Credentials>), ConfigError> {
-    let wrong = |what: &str| ConfigError::Value {
-        place: place.to_owned(),
-        key: format!("{table}.url"),
-        what: what.to_owned(),
-    };
-    match text {
-        "env" => return Ok((ProxySource::Env(proxy_environment(environment)), None)),
-        "none" => return Ok((ProxySource::None, None)),
-        _ => {}
-    }
-    const FORMS: &str =
-        "must be \"env\", \"none\", or a URL with http://, https://, socks5:// or socks5h://";
-    // The parser's own words could show a piece of a password.
-    let mut url = Url::parse(text).map_err(|_| {
-        wrong(&format!(
-            "{FORMS}; a password with special characters belongs into proxy.password"
-        ))
-    })?;
-    if !matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h") {
-        return Err(wrong(FORMS));
-    }
-    if url.host_str().is_none_or(str::is_empty) {
-        return Err(wrong("names no host"));
-    }
-    let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    let credentials =
-        (!url.username().is_empty() || url.password().is_some()).then(|| Credentials {
-            username: decode(url.username()),
-            password: SecretString::from(decode(url.password().unwrap_or_default())),
-        });
-    // Cannot fail for a URL with a host.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    Ok((ProxySource::Url(url), credentials))
-}
-
-fn own_credentials(
-    draft: &ProxyDraft,
-    table: &str,
-    environment: &[(String, String)],
-    warnings: &mut Vec<String>,
-) -> Result<Option<Credentials>, ConfigError> {
-    let given = [
-        draft.password.is_some(),
-        draft.password_file.is_some(),
-        draft.password_command.is_some(),
-    ];
-    let count = given.into_iter().filter(|given| *given).count();
-    let username = match (&draft.username, count) {
-        (None, 0) => return Ok(None),
-        (None, _) => {
-            return Err(ConfigError::Conflict(format!(
-                "{table} has a password and no username"
-            )));
-        }
-        (Some(_), 0) => {
-            return Err(ConfigError::Conflict(format!(
-                "{table} has a username and no password; set password, password_file or password_command"
-            )));
-        }
-        (Some(username), 1) => username.clone(),
-        (Some(_), _) => {
-            return Err(ConfigError::Conflict(format!(
-                "{table} has more than one of password, password_file and password_command; keep one"
-            )));
-        }
-    };
-    let password = if let Some(password) = &draft.password {
-        password.clone()
-    } else if let Some(path) = &draft.password_file {
-        if path.components().count() > 1 && secret::is_exposed(path) {
-            warnings.push(format!(
-                "{} can be read by others: chmod 600 {}",
-                path.display(),
-                path.display()
-            ));
-        }
-        let credentials = secret::credentials_directory(environment);
-        secret::from_file(
-            &format!("{table}.password_file"),
-            path,
-            credentials.as_deref(),
-        )?
-    } else if let Some(command) = &draft.password_command {
-        secret::from_command(&format!("{table}.password_command"), command)?
-    } else {
-        return Ok(None);
-    };
-    Ok(Some(Credentials { username, password }))
-}
-
-/// The proxy variables in either case; lower case first, as curl does. Under CGI `HTTP_PROXY` is a request
-/// header in disguise and not believed.
-fn proxy_environment(environment: &[(String, String)]) -> ProxyEnv {
-    let get = |name: &str| {
-        environment
-            .iter()
-            .find(|(n, v)| n == name && !v.is_empty())
-            .map(|(_, v)| v.clone())
-    };
-    let either = |name: &str| get(&name.to_lowercase()).or_else(|| get(name));
-    let cgi = get("REQUEST_METHOD").is_some();
-    ProxyEnv {
-        https: either("HTTPS_PROXY"),
-        http: if cgi {
-            get("http_proxy")
-        } else {
-            either("HTTP_PROXY")
-        },
-        all: either("ALL_PROXY"),
-        no_proxy: either("NO_PROXY"),
-    }
-}
-
-/// Whether a proxy URL given as an argument holds a password, which every user of the machine could read.
-#[must_use]
-pub fn has_password(url: &str) -> bool {
-    Url::parse(url).map_or_else(|_| url.contains('@'), |url| url.password().is_some())
 }

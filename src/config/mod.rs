@@ -3,7 +3,10 @@
 mod draft;
 pub mod error;
 pub mod load;
+pub mod proxy;
 mod secret;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use std::collections::BTreeMap;

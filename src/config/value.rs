@@ -45,8 +45,10 @@ impl Value {
     fn of(value: &DeValue<'_>) -> Self {
         match value {
             DeValue::String(text) => Self::Text(text.clone().into_owned()),
-            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
-                .map_or(Self::Other("an integer out of range"), Self::Integer),
+            // What does not fit is out of every key's range, too.
+            DeValue::Integer(number) => Self::Integer(
+                i64::from_str_radix(number.as_str(), number.radix()).unwrap_or(i64::MAX),
+            ),
             DeValue::Boolean(value) => Self::Bool(*value),
             DeValue::Array(values) => Self::List(list(values)),
             DeValue::Float(_) => Self::Other("a number with a fraction"),
@@ -98,7 +100,7 @@ pub(super) fn display_path(path: &[String]) -> String {
         if bare {
             part.clone()
         } else {
-            format!("\"{part}\"")
+            format!("{part:?}")
         }
     };
     path.iter().map(part).collect::<Vec<_>>().join(".")
@@ -132,9 +134,15 @@ fn flatten(
         prefix.push(key.get_ref().clone().into_owned());
         match value.get_ref() {
             DeValue::Table(inner) if !inner.is_empty() => flatten(file, text, prefix, inner, out),
-            other => out.push(Setting {
+            DeValue::String(_)
+            | DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)
+            | DeValue::Table(_) => out.push(Setting {
                 path: prefix.clone(),
-                value: Value::of(other),
+                value: Value::of(value.get_ref()),
                 source: place(file, text, key),
             }),
         }

@@ -5,20 +5,22 @@
 //! instructions, document types and entities other than the five are refused, never expanded.
 //!
 //! - [`framer`]: bytes to [`Frame`]s, zero-copy.
-//! - [`token`]: what one tag or text may look like.
+//! - `token`: what one tag or text may look like.
 //! - [`element`]: one complete element, its bytes as they came and what is known of it.
 //! - [`scope`]: the root's namespace declarations, and what an element takes along when it moves.
 
 pub mod element;
 pub mod escape;
 pub mod framer;
+pub mod header;
 pub mod scope;
 #[cfg(test)]
 mod tests;
 mod token;
 
 pub use element::Element;
-pub use framer::{Frame, Framer, Header, RootText};
+pub use framer::{Frame, Framer, RootText};
+pub use header::{Attribute, Header};
 pub use scope::Scope;
 
 /// Bounds on what either side may send. Checked before memory is taken: a buffer never grows past its limit

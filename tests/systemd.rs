@@ -1,0 +1,86 @@
+//! The unit file, as systemd itself judges it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test says what is wrong by failing"
+)]
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+const UNIT: &str = include_str!("../systemd/xbosh.service");
+
+/// Past the test runner's capture.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// `systemd-analyze` on a copy of the unit that starts the binary just built. `None` if there is no such program.
+fn analyze(arguments: &[&str]) -> Option<Output> {
+    let folder = tempfile::tempdir().unwrap();
+    let unit = folder.path().join("xbosh.service");
+    let binary = env!("CARGO_BIN_EXE_xbosh");
+    assert!(Path::new(binary).is_file());
+    let text = UNIT.replace("%h/.cargo/bin/xbosh", binary);
+    assert!(text.contains(&format!("ExecStart={binary} run\n")));
+    fs::write(&unit, text).unwrap();
+    let output = Command::new("systemd-analyze")
+        .args(arguments)
+        .arg(&unit)
+        .env("XDG_RUNTIME_DIR", folder.path())
+        .env("HOME", folder.path())
+        .output();
+    match output {
+        Ok(output) => Some(output),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            say(&format!(
+                "left out: systemd-analyze {} (not installed)",
+                arguments[0]
+            ));
+            None
+        }
+        Err(error) => panic!("systemd-analyze: {error}"),
+    }
+}
+
+#[test]
+fn the_unit_is_valid() {
+    let Some(output) = analyze(&["verify", "--user", "--man=no"]) else {
+        return;
+    };
+    let text = String::from_utf8_lossy(&output.stderr);
+    // Other units of the machine may be worth a line, too.
+    let about_us: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains("xbosh.service"))
+        .collect();
+    assert!(output.status.success() && about_us.is_empty(), "{text}");
+}
+
+#[test]
+fn the_unit_is_a_sandbox() {
+    let arguments = ["security", "--offline=yes", "--no-pager"];
+    let Some(output) = analyze(&arguments) else {
+        return;
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    match text.lines().find(|line| line.contains("exposure level")) {
+        Some(line) => say(line.trim_start_matches(['→', ' '])),
+        None => say("left out: systemd-analyze security (this version has no --offline)"),
+    }
+}
+
+#[test]
+fn the_unit_restarts_what_can_get_better() {
+    for line in [
+        "Type=notify",
+        "WatchdogSec=30",
+        "Restart=on-failure",
+        "RestartPreventExitStatus=78 2",
+    ] {
+        assert!(UNIT.lines().any(|other| other == line), "{line}");
+    }
+}
