@@ -380,7 +380,7 @@ impl Response {
         Self {
             kind: ResponseType::Normal,
             condition: None,
-            attributes: super::body::Attributes::default(),
+            attributes: body::Attributes::default(),
             elements: Vec::new(),
             text: String::new(),
             lang: None,
