@@ -1,5 +1,6 @@
 //! Command line definitions and exit codes.
 
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -62,11 +63,7 @@ pub fn main() -> ExitCode {
         Some(Command::Run(args)) => merge(cli.run, args),
         None => cli.run,
     };
-    if args
-        .proxy
-        .as_deref()
-        .is_some_and(config::load::has_password)
-    {
+    if args.proxy.as_deref().is_some_and(config::has_password) {
         return fail(
             EXIT_USAGE,
             "--proxy holds a password, which every user of this machine can read; put it into the configuration file \
@@ -80,11 +77,11 @@ pub fn main() -> ExitCode {
         proxy: args.proxy,
         log: args.log,
     };
-    let environment: Vec<(String, String)> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    match config::load(&flags, &environment) {
+    let loaded = config::environment(std::env::vars_os())
+        .and_then(|environment| config::load(&flags, &environment));
+    match loaded {
         Ok(loaded) => run(loaded),
+        Err(error) if error.is_usage() => fail(EXIT_USAGE, &error.to_string()),
         Err(error) => fail(EXIT_CONFIG, &error.to_string()),
     }
 }
@@ -141,12 +138,9 @@ fn run(loaded: Loaded) -> ExitCode {
 }
 
 /// One sentence on stderr.
-#[expect(
-    clippy::print_stderr,
-    reason = "what a person sees when the program cannot run"
-)]
 fn fail(code: u8, sentence: &str) -> ExitCode {
-    eprintln!("xbosh: {sentence}");
+    // With nobody left to read it, the exit code still tells.
+    let _ = writeln!(io::stderr(), "xbosh: {sentence}");
     ExitCode::from(code)
 }
 

@@ -14,6 +14,11 @@ pub fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
+/// One line for `systemctl status`.
+pub fn status(text: &str) {
+    notify(&[NotifyState::Status(text)]);
+}
+
 /// The event loop is alive.
 pub fn watchdog() {
     notify(&[NotifyState::Watchdog]);

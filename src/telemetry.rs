@@ -1,28 +1,134 @@
 //! Logging set-up. Everything goes to stderr; stdout carries the ready lines alone.
 
+use std::fmt;
 use std::io::{self, IsTerminal as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::time::SystemTime;
+use tracing_subscriber::fmt::format::{Compact, DefaultFields, Format, Writer};
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime as FullTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent};
+use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::{Log, LogFormat};
 
 /// Starts logging. A second call changes nothing.
 pub fn start(log: &Log) {
-    // The configuration has checked the filter.
-    let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(filter(&log.level))
         .with_writer(io::stderr)
         .with_target(false);
+    let human = Format::default().compact().with_target(false);
     let result = match log.format {
-        LogFormat::Json => builder.json().with_timer(SystemTime).try_init(),
+        LogFormat::Json => builder.json().with_timer(FullTime).try_init(),
         LogFormat::Auto if io::stderr().is_terminal() => {
-            builder.with_ansi(true).compact().try_init()
+            let ansi = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+            let format = human.with_timer(Clock).with_ansi(ansi);
+            let lines = Lines {
+                format,
+                journal: false,
+            };
+            builder.with_ansi(ansi).event_format(lines).try_init()
         }
-        // The journal and most supervisors stamp the lines themselves.
-        LogFormat::Auto => builder.with_ansi(false).without_time().compact().try_init(),
+        LogFormat::Auto => {
+            // The journal and most supervisors stamp the lines themselves.
+            let journal = in_journal();
+            let format = human.without_time().with_level(!journal).with_ansi(false);
+            let lines = Lines { format, journal };
+            builder.with_ansi(false).event_format(lines).try_init()
+        }
     };
     // Only a second start fails, which tests do.
     drop(result);
+}
+
+/// A bare level is meant for xbosh: its libraries then say only what is wrong.
+fn filter(level: &str) -> EnvFilter {
+    let level = level.trim().to_lowercase();
+    let wanted = match level.as_str() {
+        "info" | "debug" | "trace" => format!("warn,xbosh={level}"),
+        _ => level,
+    };
+    // The configuration has checked it.
+    EnvFilter::try_new(wanted).unwrap_or_else(|_| EnvFilter::new("warn,xbosh=info"))
+}
+
+/// Whether stderr itself is systemd's journal: `JOURNAL_STREAM` is inherited by what is started elsewhere, too.
+fn in_journal() -> bool {
+    let Some(stream) = std::env::var_os("JOURNAL_STREAM") else {
+        return false;
+    };
+    std::fs::metadata("/proc/self/fd/2")
+        .is_ok_and(|meta| stream == *format!("{}:{}", meta.dev(), meta.ino()))
+}
+
+/// One event, one line; for the journal its priority in front, as sd-daemon(3) has it.
+struct Lines<T> {
+    format: Format<Compact, T>,
+    journal: bool,
+}
+
+impl<S, T> FormatEvent<S, DefaultFields> for Lines<T>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    T: FormatTime,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, DefaultFields>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut line = String::new();
+        self.format
+            .format_event(context, Writer::new(&mut line), event)?;
+        if self.journal {
+            writer.write_str(match *event.metadata().level() {
+                Level::ERROR => "<3>",
+                Level::WARN => "<4>",
+                Level::INFO => "<6>",
+                Level::DEBUG | Level::TRACE => "<7>",
+            })?;
+        }
+        // What a proxy or server said may hold line breaks; a second line would pass for one of ours.
+        for piece in line.trim().split_inclusive(['\n', '\r']) {
+            match piece.strip_suffix('\n') {
+                Some(text) => write!(writer, "{text}\\n")?,
+                None => match piece.strip_suffix('\r') {
+                    Some(text) => write!(writer, "{text}\\r")?,
+                    None => writer.write_str(piece)?,
+                },
+            }
+        }
+        writer.write_char('\n')
+    }
+}
+
+/// The time of day in UTC, for a person who looks on.
+struct Clock;
+
+impl FormatTime for Clock {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let seconds = since.as_secs() % 86_400;
+        let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+        write!(writer, "{hours:02}:{minutes:02}:{:02}Z", seconds % 60)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_level_is_for_us() {
+        assert_eq!(filter("debug").to_string(), "xbosh=debug,warn");
+        assert_eq!(filter("INFO").to_string(), "xbosh=info,warn");
+        assert_eq!(filter("error").to_string(), "error");
+        assert_eq!(filter("warn,hyper=trace").to_string(), "hyper=trace,warn");
+    }
 }

@@ -1,18 +1,23 @@
-//! Defaults, file, environment, flags: put together in that order and checked.
+//! Where settings come from: defaults, file, environment, flags, in that order.
 
-use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use percent_encoding::percent_decode_str;
-use secrecy::SecretString;
-use url::{Host, Url};
+use zeroize::Zeroizing;
 
-use super::draft::{Draft, ProxyDraft};
-use super::error::ConfigError;
-use super::value::{Setting, Source, Value, parse_environment, parse_file};
-use super::{Config, Credentials, Domain, Proxy, ProxyEnv, ProxySource, secret};
-use crate::connect::{ProxyKind, check_credentials};
+use super::draft::Draft;
+use super::environment::{self, variable};
+use super::error::{ConfigError, Place};
+use super::finish::finish;
+use super::value::{Setting, Value, parse_file};
+use super::{Config, secret};
+
+/// The file of the whole machine.
+const SYSTEM_FILE: &str = "/etc/xbosh/config.toml";
+/// Largest configuration file, in bytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// What the command line sets.
 #[derive(Clone, Debug, Default)]
@@ -40,418 +45,124 @@ pub struct Loaded {
     pub warnings: Vec<String>,
 }
 
-/// Loads the configuration. `environment` is the process environment, given as an argument so that this
-/// depends on nothing else but files.
+/// Loads the configuration. `environment` is the process environment as [`super::environment()`] gives it, an
+/// argument so that this depends on nothing else but files and, if the configuration says so, a command.
 ///
 /// # Errors
 /// [`ConfigError`], the first one found.
 pub fn load(flags: &Flags, environment: &[(String, String)]) -> Result<Loaded, ConfigError> {
+    load_beside(flags, environment, Path::new(SYSTEM_FILE))
+}
+
+fn load_beside(
+    flags: &Flags,
+    environment: &[(String, String)],
+    system_file: &Path,
+) -> Result<Loaded, ConfigError> {
     let mut draft = Draft::new();
     let mut warnings = Vec::new();
-    let file = find_file(flags, environment);
-    if let Some((path, required)) = &file {
-        match std::fs::read_to_string(path) {
-            Ok(text) => {
-                for setting in parse_file(path, &text)? {
-                    draft.apply(&setting)?;
-                }
-                if holds_secret(&draft) && secret::is_exposed(path) {
-                    return Err(ConfigError::Exposed { path: path.clone() });
-                }
-            }
-            Err(error) if !required && error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(source) => {
-                return Err(ConfigError::Unreadable {
-                    path: path.clone(),
-                    source,
-                });
-            }
+    let found = find_file(flags, environment, system_file)?;
+    if let Some(found) = &found {
+        for setting in parse_file(&found.path, &found.text)? {
+            draft.apply(&setting)?;
+        }
+        if found.exposed && draft.holds_secret() {
+            return Err(ConfigError::Exposed {
+                path: found.path.clone(),
+            });
         }
     }
-    for (name, value) in environment {
-        let Some(rest) = name.strip_prefix("XBOSH_") else {
-            continue;
-        };
-        let path: Vec<String> = rest.split("__").map(str::to_lowercase).collect();
-        let setting = Setting {
-            path,
-            value: parse_environment(value),
-            source: Source::Environment(name.clone()),
-        };
-        let known = super::draft::KEYS.contains(&setting.path.join(".").as_str());
-        if known {
-            draft.apply(&as_text_where_wanted(setting, value))?;
-        } else {
-            warnings.push(format!(
-                "{}; it is ignored",
-                super::draft::unknown(&setting)
-            ));
-        }
-    }
+    environment::apply(&mut draft, environment, &mut warnings)?;
     apply_flags(&mut draft, flags)?;
-    let config = finish(draft, environment, &mut warnings)?;
-    let file = file.map(|(path, _)| path).filter(|path| path.exists());
     Ok(Loaded {
-        config,
-        file,
+        config: finish(&draft, environment, &mut warnings)?,
+        file: found.map(|found| found.path),
         warnings,
     })
 }
 
-/// A password of digits, or a user called `true`, is text all the same.
-fn as_text_where_wanted(setting: Setting, raw: &str) -> Setting {
-    const TEXT: [&str; 5] = [
-        "proxy.username",
-        "proxy.password",
-        "proxy.password_command",
-        "bosh.ver",
-        "bosh.lang",
-    ];
-    let quoted = matches!(setting.value, Value::Text(_));
-    if !quoted && TEXT.contains(&setting.path.join(".").as_str()) {
-        return Setting {
-            value: Value::Text(raw.to_owned()),
-            ..setting
-        };
-    }
-    setting
+struct Found {
+    path: PathBuf,
+    text: Zeroizing<String>,
+    /// Others can read it.
+    exposed: bool,
 }
 
-/// The file to read, and whether it must exist.
-fn find_file(flags: &Flags, environment: &[(String, String)]) -> Option<(PathBuf, bool)> {
+/// The file of `--config`, or the first of the usual ones that exists.
+fn find_file(
+    flags: &Flags,
+    environment: &[(String, String)],
+    system_file: &Path,
+) -> Result<Option<Found>, ConfigError> {
+    let unreadable = |path: PathBuf| |source| ConfigError::Unreadable { path, source };
     if let Some(path) = &flags.config {
-        return Some((path.clone(), true));
+        return read_file(path).map(Some).map_err(unreadable(path.clone()));
     }
-    let variable = |name: &str| {
-        environment
-            .iter()
-            .find(|(n, v)| n == name && !v.is_empty())
-            .map(|(_, v)| PathBuf::from(v))
-    };
-    let user =
-        variable("XDG_CONFIG_HOME").or_else(|| variable("HOME").map(|home| home.join(".config")));
-    let candidates = user
-        .map(|dir| dir.join("xbosh/config.toml"))
-        .into_iter()
-        .chain([PathBuf::from("/etc/xbosh/config.toml")]);
-    candidates
-        .map(|path| (path, false))
-        .find(|(path, _)| path.exists())
-}
-
-fn holds_secret(draft: &Draft) -> bool {
-    let in_url = |proxy: &ProxyDraft| {
-        proxy
-            .url
-            .as_ref()
-            .and_then(|(url, _)| Url::parse(url).ok())
-            .is_some_and(|url| url.password().is_some())
-    };
-    let exposed = |proxy: &ProxyDraft| proxy.password.is_some() || in_url(proxy);
-    exposed(&draft.proxy)
-        || draft
-            .domains
-            .values()
-            .any(|domain| domain.proxy.as_ref().is_some_and(exposed))
-}
-
-fn apply_flags(draft: &mut Draft, flags: &Flags) -> Result<(), ConfigError> {
-    let set = |flag: &'static str, path: &[&str], value: &str| Setting {
-        path: path.iter().map(|part| (*part).to_owned()).collect(),
-        value: Value::Text(value.to_owned()),
-        source: Source::Flag(flag),
-    };
-    if !flags.listen.is_empty() {
-        draft.config.listen.clone_from(&flags.listen);
-    }
-    if let Some(proxy) = &flags.proxy {
-        draft.apply(&set("--proxy", &["proxy", "url"], proxy))?;
-    }
-    if let Some(level) = &flags.log {
-        draft.apply(&set("--log", &["log", "level"], level))?;
-    }
-    if let Some((domain, url)) = &flags.domain {
-        draft.apply(&set("--url", &["domains", domain, "url"], url))?;
-    }
-    Ok(())
-}
-
-fn finish(
-    draft: Draft,
-    environment: &[(String, String)],
-    warnings: &mut Vec<String>,
-) -> Result<Config, ConfigError> {
-    let Draft {
-        mut config,
-        proxy,
-        domains,
-    } = draft;
-    check_listen(&config, warnings)?;
-    if config.limits.max_response_bytes < config.limits.max_stanza_bytes {
-        return Err(ConfigError::Conflict(
-            "limits.max_response_bytes must not be below limits.max_stanza_bytes".into(),
-        ));
-    }
-    if config.tls.client_cert.is_some() != config.tls.client_key.is_some() {
-        return Err(ConfigError::Conflict(
-            "tls.client_cert and tls.client_key need each other".into(),
-        ));
-    }
-    config.proxy = finish_proxy(&proxy, &Proxy::default(), "proxy", environment, warnings)?;
-    config.domains = domains
-        .into_iter()
-        .map(|(name, domain)| {
-            let proxy = match &domain.proxy {
-                Some(own) => finish_proxy(
-                    own,
-                    &config.proxy,
-                    &format!("domains.\"{name}\".proxy"),
-                    environment,
-                    warnings,
-                )?,
-                None => config.proxy.clone(),
-            };
-            let url = domain
-                .url
-                .as_deref()
-                .map(|url| check_url(url, &domain.url_place, domain.allow_plain_http))
-                .transpose()?;
-            let (tls, bosh) = (config.tls.with(&domain), config.bosh.with(&domain));
-            Ok((
-                name,
-                Domain {
-                    url,
-                    route: domain.route,
-                    tls,
-                    bosh,
-                    proxy,
-                },
-            ))
-        })
-        .collect::<Result<BTreeMap<_, _>, ConfigError>>()?;
-    Ok(config)
-}
-
-fn check_listen(config: &Config, warnings: &mut Vec<String>) -> Result<(), ConfigError> {
-    if config.listen.is_empty() {
-        return Err(ConfigError::Conflict(
-            "listen is empty: nothing to do".into(),
-        ));
-    }
-    for address in config
-        .listen
-        .iter()
-        .filter(|address| !address.ip().is_loopback())
-    {
-        if !config.allow_remote_clients {
-            return Err(ConfigError::Conflict(format!(
-                "listen has {address}, which other machines can reach, and the way from a client to xbosh is not encrypted; \
-                 set allow_remote_clients = true if that is what you want"
-            )));
+    let folder = |name| variable(environment, name).map(PathBuf::from);
+    // The XDG base directory specification has relative paths ignored.
+    let user = folder("XDG_CONFIG_HOME")
+        .filter(|path| path.is_absolute())
+        .or_else(|| folder("HOME").map(|home| home.join(".config")))
+        .map(|folder| folder.join("xbosh/config.toml"));
+    for path in user.into_iter().chain([system_file.to_owned()]) {
+        match read_file(&path) {
+            Ok(found) => return Ok(Some(found)),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) => {}
+            // One that is there and cannot be read was meant: not the next one instead.
+            Err(error) => return Err(unreadable(path)(error)),
         }
-        warnings.push(format!(
-            "clients on other machines can reach {address}; their passwords travel in the clear"
-        ));
     }
-    Ok(())
+    Ok(None)
 }
 
-/// B-70: https, or http where it cannot be overheard or is asked for.
-fn check_url(text: &str, place: &str, allow_plain: bool) -> Result<Url, ConfigError> {
-    let wrong = |what: String| ConfigError::Value {
-        place: place.to_owned(),
-        key: "url".into(),
-        what,
-    };
-    let url = Url::parse(text).map_err(|e| wrong(format!("is no URL: {e}")))?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(wrong("must not hold a user name or password".into()));
+fn read_file(path: &Path) -> io::Result<Found> {
+    let file = File::open(path)?;
+    let exposed = secret::is_exposed(&file.metadata()?);
+    let mut text = Zeroizing::new(String::new());
+    file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(io::Error::other("it is larger than 1 MiB"));
     }
-    let private = match url.host() {
-        Some(Host::Domain(name)) => {
-            name == "localhost" || name.ends_with(".localhost") || name.ends_with(".onion")
-        }
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        None => return Err(wrong("names no host".into())),
-    };
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if private || allow_plain => Ok(url),
-        "http" => Err(wrong(
-            "is http, so everybody on the way could read the password; use https, or set allow_plain_http = true beside it".into(),
-        )),
-        other => Err(wrong(format!("has scheme {other}; use https"))),
-    }
-}
-
-fn finish_proxy(
-    draft: &ProxyDraft,
-    inherited: &Proxy,
-    table: &str,
-    environment: &[(String, String)],
-    warnings: &mut Vec<String>,
-) -> Result<Proxy, ConfigError> {
-    let (source, userinfo) = match &draft.url {
-        Some((text, place)) => read_source(text, place, table, environment)?,
-        None => (inherit_source(inherited, environment), None),
-    };
-    // A proxy of its own has credentials of its own.
-    let inherited_credentials = inherited
-        .credentials
-        .clone()
-        .filter(|_| draft.url.is_none());
-    let own = own_credentials(draft, table, environment, warnings)?;
-    let credentials = own.or(userinfo).or(inherited_credentials);
-    if let (ProxySource::Url(url), Some(credentials)) = (&source, &credentials) {
-        let kind = if url.scheme().starts_with("socks") {
-            ProxyKind::Socks5
-        } else {
-            ProxyKind::Http
-        };
-        check_credentials(kind, credentials).map_err(|e| ConfigError::Conflict(e.to_string()))?;
-    }
-    Ok(Proxy {
-        source,
-        credentials,
-        no_proxy: draft
-            .no_proxy
-            .clone()
-            .unwrap_or_else(|| inherited.no_proxy.clone()),
-        ca_file: draft.ca_file.clone().or_else(|| inherited.ca_file.clone()),
+    Ok(Found {
+        path: path.to_owned(),
+        text,
+        exposed,
     })
 }
 
-fn inherit_source(inherited: &Proxy, environment: &[(String, String)]) -> ProxySource {
-    match &inherited.source {
-        ProxySource::Env(_) => ProxySource::Env(proxy_environment(environment)),
-        other => other.clone(),
-    }
-}
-
-/// `proxy.url`: `env`, `none`, or a URL whose userinfo moves to the credentials.
-fn read_source(
-    text: &str,
-    place: &str,
-    table: &str,
-    environment: &[(String, String)],
-) -> Result<(ProxySource, Option<Credentials>), ConfigError> {
-    let wrong = |what: &str| ConfigError::Value {
-        place: place.to_owned(),
-        key: format!("{table}.url"),
-        what: what.to_owned(),
+fn apply_flags(draft: &mut Draft, flags: &Flags) -> Result<(), ConfigError> {
+    let mut set = |flag: &'static str, path: &[&str], value: Value| {
+        draft.apply(&Setting {
+            path: path.iter().map(|part| (*part).to_owned()).collect(),
+            value,
+            place: Place::Flag(flag),
+        })
     };
-    match text {
-        "env" => return Ok((ProxySource::Env(proxy_environment(environment)), None)),
-        "none" => return Ok((ProxySource::None, None)),
-        _ => {}
+    if !flags.listen.is_empty() {
+        let addresses = flags.listen.iter();
+        let list = addresses.map(|address| Value::Text(address.to_string()));
+        set("--listen", &["listen"], Value::List(list.collect()))?;
     }
-    const FORMS: &str =
-        "must be \"env\", \"none\", or a URL with http://, https://, socks5:// or socks5h://";
-    // The parser's own words could show a piece of a password.
-    let mut url = Url::parse(text).map_err(|_| {
-        wrong(&format!(
-            "{FORMS}; a password with special characters belongs into proxy.password"
-        ))
-    })?;
-    if !matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h") {
-        return Err(wrong(FORMS));
+    if let Some(proxy) = &flags.proxy {
+        set("--proxy", &["proxy", "url"], Value::Text(proxy.clone()))?;
     }
-    if url.host_str().is_none_or(str::is_empty) {
-        return Err(wrong("names no host"));
+    if let Some(level) = &flags.log {
+        set("--log", &["log", "level"], Value::Text(level.clone()))?;
     }
-    let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    let credentials =
-        (!url.username().is_empty() || url.password().is_some()).then(|| Credentials {
-            username: decode(url.username()),
-            password: SecretString::from(decode(url.password().unwrap_or_default())),
-        });
-    // Cannot fail for a URL with a host.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    Ok((ProxySource::Url(url), credentials))
-}
-
-fn own_credentials(
-    draft: &ProxyDraft,
-    table: &str,
-    environment: &[(String, String)],
-    warnings: &mut Vec<String>,
-) -> Result<Option<Credentials>, ConfigError> {
-    let given = [
-        draft.password.is_some(),
-        draft.password_file.is_some(),
-        draft.password_command.is_some(),
-    ];
-    let count = given.into_iter().filter(|given| *given).count();
-    let username = match (&draft.username, count) {
-        (None, 0) => return Ok(None),
-        (None, _) => {
-            return Err(ConfigError::Conflict(format!(
-                "{table} has a password and no username"
-            )));
+    if let Some((domain, url)) = &flags.domain {
+        if crate::stream::header::normalise_domain(domain).is_none() {
+            return Err(ConfigError::Value {
+                place: Place::Flag("--domain"),
+                key: format!("{domain:?}"),
+                what: "is no domain name like \"example.org\"".into(),
+            });
         }
-        (Some(_), 0) => {
-            return Err(ConfigError::Conflict(format!(
-                "{table} has a username and no password; set password, password_file or password_command"
-            )));
-        }
-        (Some(username), 1) => username.clone(),
-        (Some(_), _) => {
-            return Err(ConfigError::Conflict(format!(
-                "{table} has more than one of password, password_file and password_command; keep one"
-            )));
-        }
-    };
-    let password = if let Some(password) = &draft.password {
-        password.clone()
-    } else if let Some(path) = &draft.password_file {
-        if path.components().count() > 1 && secret::is_exposed(path) {
-            warnings.push(format!(
-                "{} can be read by others: chmod 600 {}",
-                path.display(),
-                path.display()
-            ));
-        }
-        let credentials = secret::credentials_directory(environment);
-        secret::from_file(
-            &format!("{table}.password_file"),
-            path,
-            credentials.as_deref(),
-        )?
-    } else if let Some(command) = &draft.password_command {
-        secret::from_command(&format!("{table}.password_command"), command)?
-    } else {
-        return Ok(None);
-    };
-    Ok(Some(Credentials { username, password }))
-}
-
-/// The proxy variables in either case; lower case first, as curl does. Under CGI `HTTP_PROXY` is a request
-/// header in disguise and not believed.
-fn proxy_environment(environment: &[(String, String)]) -> ProxyEnv {
-    let get = |name: &str| {
-        environment
-            .iter()
-            .find(|(n, v)| n == name && !v.is_empty())
-            .map(|(_, v)| v.clone())
-    };
-    let either = |name: &str| get(&name.to_lowercase()).or_else(|| get(name));
-    let cgi = get("REQUEST_METHOD").is_some();
-    ProxyEnv {
-        https: either("HTTPS_PROXY"),
-        http: if cgi {
-            get("http_proxy")
-        } else {
-            either("HTTP_PROXY")
-        },
-        all: either("ALL_PROXY"),
-        no_proxy: either("NO_PROXY"),
+        let path = ["domains", domain, "url"];
+        set("--url", &path, Value::Text(url.clone()))?;
     }
-}
-
-/// Whether a proxy URL given as an argument holds a password, which every user of the machine could read.
-#[must_use]
-pub fn has_password(url: &str) -> bool {
-    Url::parse(url).map_or_else(|_| url.contains('@'), |url| url.password().is_some())
+    Ok(())
 }

@@ -1,0 +1,203 @@
+//! `[proxy]`, here and in domains: where the proxy is, and who we are to it.
+
+use percent_encoding::percent_decode_str;
+use secrecy::SecretString;
+use url::Url;
+
+use super::draft::{Draft, ProxyDraft};
+use super::environment::{proxy_environment, variable};
+use super::error::{ConfigError, quoted};
+use super::{Credentials, Proxy, ProxySource, secret};
+use crate::connect::{ProxyKind, check_credentials};
+
+/// Schemes of proxies.
+pub(super) const SCHEMES: [&str; 4] = ["http", "https", "socks5", "socks5h"];
+const FORMS: &str =
+    "must be \"env\", \"none\", or a URL with http://, https://, socks5:// or socks5h://";
+
+/// A user name and a password, one of which may be missing.
+type Parts = (Option<String>, Option<SecretString>);
+
+/// Finishes the proxy tables of one configuration.
+pub(super) struct Finish<'a> {
+    pub(super) draft: &'a Draft,
+    pub(super) environment: &'a [(String, String)],
+    pub(super) warnings: &'a mut Vec<String>,
+}
+
+impl Finish<'_> {
+    /// `proxy` over `inherited`. `table` is its name in the file.
+    ///
+    /// What it leaves out is inherited, except that user and password go with the URL: a table with a URL of
+    /// its own, or with any of the credential keys, inherits neither.
+    pub(super) fn proxy(
+        &mut self,
+        proxy: &ProxyDraft,
+        inherited: &Proxy,
+        table: &str,
+    ) -> Result<Proxy, ConfigError> {
+        let (mut source, (url_user, url_password)) = match &proxy.url {
+            Some(text) => self.source(text, table)?,
+            None => (inherited.source.clone(), (None, None)),
+        };
+        let username = proxy.username.clone().or(url_user);
+        let password = self.password(proxy, table)?.or(url_password);
+        let credentials = match (username, password) {
+            (Some(username), Some(password)) => Some(Credentials { username, password }),
+            (None, None) if proxy.url.is_none() => inherited.credentials.clone(),
+            (None, None) => None,
+            (Some(_), None) => {
+                let what =
+                    "needs a password: set password, password_file or password_command beside it";
+                return Err(self.wrong(table, &["username", "url"], what.into()));
+            }
+            (None, Some(_)) => {
+                let what = "needs a user name: set username beside it";
+                return Err(self.wrong(table, &PASSWORDS, what.into()));
+            }
+        };
+        match &mut source {
+            ProxySource::Env(variables) => {
+                *variables = proxy_environment(self.environment, credentials.as_ref())?;
+            }
+            ProxySource::Url(url) => {
+                if let Some(credentials) = &credentials {
+                    self.check(url, credentials, table)?;
+                }
+            }
+            ProxySource::None => {}
+        }
+        Ok(Proxy {
+            source,
+            credentials,
+            no_proxy: proxy
+                .no_proxy
+                .clone()
+                .unwrap_or_else(|| inherited.no_proxy.clone()),
+            ca_file: proxy.ca_file.clone().or_else(|| inherited.ca_file.clone()),
+        })
+    }
+
+    fn wrong(&self, table: &str, keys: &[&str], what: String) -> ConfigError {
+        let keys: Vec<String> = keys.iter().map(|key| format!("{table}.{key}")).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        self.draft.conflict(&keys, what)
+    }
+
+    /// `url`: `env`, `none`, or a URL whose userinfo is taken out.
+    fn source(&self, text: &str, table: &str) -> Result<(ProxySource, Parts), ConfigError> {
+        let wrong = |what: &str| self.wrong(table, &["url"], what.to_owned());
+        match text {
+            "env" => return Ok((ProxySource::Env(Default::default()), (None, None))),
+            "none" => return Ok((ProxySource::None, (None, None))),
+            _ => {}
+        }
+        // The parser's own words could show a piece of a password.
+        let mut url = Url::parse(text).map_err(|_| wrong(FORMS))?;
+        if !SCHEMES.contains(&url.scheme()) {
+            return Err(wrong(FORMS));
+        }
+        if url.host_str().is_none_or(str::is_empty) {
+            return Err(wrong("names no host"));
+        }
+        let decode = |text: &str| {
+            let decoded = percent_decode_str(text).decode_utf8();
+            decoded
+                .map(std::borrow::Cow::into_owned)
+                .map_err(|_| wrong("has a user name or password that is not UTF-8"))
+        };
+        let username = match url.username() {
+            "" => None,
+            written => Some(decode(written)?),
+        };
+        let password = url.password().map(decode).transpose()?;
+        // Cannot fail for a URL with a host.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        Ok((
+            ProxySource::Url(url),
+            (username, password.map(SecretString::from)),
+        ))
+    }
+
+    /// The password from the one key that is set.
+    fn password(
+        &mut self,
+        proxy: &ProxyDraft,
+        table: &str,
+    ) -> Result<Option<SecretString>, ConfigError> {
+        let given = [
+            proxy.password.is_some(),
+            proxy.password_file.is_some(),
+            proxy.password_command.is_some(),
+        ];
+        let mut set = PASSWORDS.iter().zip(given).filter(|(_, given)| *given);
+        if let (Some(first), Some((second, _))) = (set.next(), set.next()) {
+            let what = format!("stands beside {}.{}; keep one of the two", table, first.0);
+            return Err(self.wrong(table, &[second], what));
+        }
+        if let Some(password) = &proxy.password {
+            return Ok(Some(password.clone()));
+        }
+        if let Some(file) = &proxy.password_file {
+            let directory = variable(self.environment, "CREDENTIALS_DIRECTORY");
+            let (path, credential) = file.find(directory);
+            let (password, exposed) = secret::from_file(&path)
+                .map_err(|what| self.wrong(table, &["password_file"], what))?;
+            // systemd guards the directory of its credentials.
+            if exposed && !credential {
+                let shown = path.display();
+                self.warnings.push(format!(
+                    "others can read the password in {shown}: chmod 600 {}",
+                    quoted(&path)
+                ));
+            }
+            return Ok(Some(password));
+        }
+        if let Some(command) = &proxy.password_command {
+            return secret::from_command(command, secret::COMMAND_LIMIT)
+                .map(Some)
+                .map_err(|what| self.wrong(table, &["password_command"], what));
+        }
+        Ok(None)
+    }
+
+    /// P-05, P-16: credentials that this proxy's protocol can carry.
+    fn check(&self, url: &Url, credentials: &Credentials, table: &str) -> Result<(), ConfigError> {
+        let kind = match url.scheme() {
+            "http" => ProxyKind::Http,
+            "https" => ProxyKind::Https,
+            _ => ProxyKind::Socks5,
+        };
+        check_credentials(kind, credentials).map_err(|error| {
+            let text = error.to_string();
+            let (own, what): (&[&str], _) = match text.strip_prefix("proxy.password ") {
+                Some(what) => (&PASSWORDS, what),
+                None => (
+                    &["username"],
+                    text.strip_prefix("proxy.username ").unwrap_or(&text),
+                ),
+            };
+            if own
+                .iter()
+                .any(|key| self.draft.is_set(&format!("{table}.{key}")))
+            {
+                self.wrong(table, own, what.to_owned())
+            } else {
+                self.wrong(table, &["url"], format!("cannot be used: {text}"))
+            }
+        })
+    }
+}
+
+const PASSWORDS: [&str; 3] = ["password", "password_file", "password_command"];
+
+/// Whether the text of a URL holds a password.
+#[must_use]
+pub fn has_password(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    authority
+        .rsplit_once('@')
+        .is_some_and(|(userinfo, _)| userinfo.contains(':'))
+}
