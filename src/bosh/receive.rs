@@ -66,10 +66,8 @@ impl Session {
             return;
         }
         let is_own_terminate = self.answer(index, response, now);
-        if is_own_terminate {
-            if let Some(closing) = &mut self.closing {
-                closing.confirmed = true;
-            }
+        if is_own_terminate && let Some(closing) = &mut self.closing {
+            closing.confirmed = true;
         }
         self.process(now);
     }

@@ -128,15 +128,12 @@ impl Bridge {
         if self.is_versionless() {
             return;
         }
-        let filtered = match filter_features(&on_stream(element), &self.options.filter) {
-            Ok(filtered) => filtered,
-            Err(_) => {
-                return self.fail(
-                    FaultReason::BadReply,
-                    Some("its stream features are not readable"),
-                    now,
-                );
-            }
+        let Ok(filtered) = filter_features(&on_stream(element), &self.options.filter) else {
+            return self.fail(
+                FaultReason::BadReply,
+                Some("its stream features are not readable"),
+                now,
+            );
         };
         if filtered.facts.filtered_out() {
             return self.fail(FaultReason::NoUsableMechanism, None, now);

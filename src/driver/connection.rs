@@ -177,10 +177,7 @@ impl Connection {
 
     /// Drains everything the bridge wants done now.
     fn settle(&mut self) {
-        loop {
-            let Some(event) = self.bridge.poll_event() else {
-                break;
-            };
+        while let Some(event) = self.bridge.poll_event() {
             self.on_event(event);
         }
         while let Some(key) = self.bridge.poll_abort() {

@@ -49,7 +49,6 @@ impl Endpoints {
         }
         let client = ClientOptions {
             max_response_bytes: config.limits.max_response_bytes,
-            ..ClientOptions::default()
         };
         Ok(Self {
             domains: Arc::new(domains),
@@ -80,11 +79,7 @@ impl Endpoints {
 
     /// A client for one session.
     pub(super) fn client(&self, url: &Url, connector: &Connector) -> SessionClient {
-        SessionClient::new(
-            Target::new(url.clone()),
-            connector.clone(),
-            self.client.clone(),
-        )
+        SessionClient::new(Target::new(url.clone()), connector.clone(), self.client)
     }
 }
 
@@ -93,11 +88,7 @@ impl Endpoints {
 /// into GET.
 pub(super) fn redirect_target(from: &Url, status: Option<u16>, location: &str) -> Option<Url> {
     let to = from.join(location).ok()?;
-    let safe_scheme = match (from.scheme(), to.scheme()) {
-        (_, "https") => true,
-        ("http", "http") => true,
-        _ => false,
-    };
+    let safe_scheme = to.scheme() == "https" || from.scheme() == "http" && to.scheme() == "http";
     if !safe_scheme || !to.username().is_empty() || to.password().is_some() || to.host().is_none() {
         return None;
     }

@@ -6,9 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quick_xml::NsReader;
 use quick_xml::events::Event;
-use quick_xml::name::ResolveResult;
 
 use super::scope::Scope;
 use super::{escape, token};
@@ -172,31 +170,62 @@ impl Element {
         self.raw_attribute("xmlns").unwrap_or_default()
     }
 
-    fn raw_attribute(&self, name: &str) -> Option<&str> {
-        let tag = self.bytes.get(..self.facts.tag_end)?;
-        // It was accepted once, so it parses.
-        let tag_parts = token::parse_start_tag(tag, usize::MAX).ok()?;
-        tag_parts.attributes.iter().find_map(|attribute| {
-            let start = if attribute.name.prefix.is_empty() {
-                &attribute.name.local
-            } else {
-                &attribute.name.prefix
-            };
-            (self.str(&(start.start..attribute.name.local.end)) == name)
-                .then(|| self.str(&attribute.value))
-        })
+    pub(super) fn raw_attribute(&self, name: &str) -> Option<&str> {
+        raw_attribute(self.bytes.get(..self.facts.tag_end)?, name)
     }
 
     /// Namespace and local name of each direct child; for the few elements that must be looked into.
     #[must_use]
     pub fn child_names(&self) -> Vec<(String, String)> {
         let mut names = Vec::new();
-        self.walk(|depth, namespace, local| {
-            if depth == 1 {
-                names.push((namespace.to_owned(), local.to_owned()));
+        let Some(own) = self.bytes.get(..self.facts.tag_end) else {
+            return names;
+        };
+        let mut depth = u32::from(!own.ends_with(b"/>"));
+        let mut rest = &self.bytes[own.len()..];
+        while depth > 0
+            && let Some(at) = memchr::memchr(b'<', rest)
+        {
+            rest = &rest[at..];
+            let end = match rest.get(1) {
+                Some(b'!') => memchr::memmem::find(rest, b"]]>").map(|at| at + 3),
+                _ => token::tag_length(rest),
+            };
+            let Some((tag, after)) = end.and_then(|end| rest.split_at_checked(end)) else {
+                break;
+            };
+            rest = after;
+            match tag.get(1) {
+                Some(b'!') => {}
+                Some(b'/') => depth -= 1,
+                _ => {
+                    if depth == 1 {
+                        names.extend(self.name_of_child(own, tag));
+                    }
+                    depth += u32::from(!tag.ends_with(b"/>"));
+                }
             }
-        });
+        }
         names
+    }
+
+    /// Namespace and local name of a child with this start tag; `own` is that of the element.
+    fn name_of_child(&self, own: &[u8], tag: &[u8]) -> Option<(String, String)> {
+        let text = std::str::from_utf8(tag).ok()?;
+        let name = token::parse_start_tag(tag, usize::MAX).ok()?.name;
+        let prefix = &text[name.prefix];
+        let declares = if prefix.is_empty() {
+            "xmlns".to_owned()
+        } else {
+            format!("xmlns:{prefix}")
+        };
+        let declared = raw_attribute(tag, &declares).or_else(|| raw_attribute(own, &declares));
+        let namespace = match (declared, prefix) {
+            (Some(uri), _) => escape::attribute_value(uri).into_owned(),
+            (None, "") => self.scope.default_namespace().unwrap_or_default().into(),
+            (None, _) => self.scope.prefix(prefix).unwrap_or_default().into(),
+        };
+        Some((namespace, text[name.local].to_owned()))
     }
 
     /// The text directly inside, references resolved; `None` if there is none.
@@ -209,47 +238,42 @@ impl Element {
             match reader.read_event().ok()? {
                 Event::Start(_) => depth += 1,
                 Event::End(_) => depth = depth.saturating_sub(1),
-                Event::Text(text) if depth == 1 => out.push_str(&text),
-                Event::CData(text) if depth == 1 => out.push_str(&text),
+                Event::Text(text) if depth == 1 => out.push_str(&unix_lines(&text)),
+                Event::CData(text) if depth == 1 => out.push_str(&unix_lines(&text)),
                 Event::GeneralRef(name) if depth == 1 => {
                     out.push(escape::reference(&name)?);
                 }
                 Event::Eof => break,
-                _ => {}
+                Event::Empty(_)
+                | Event::Text(_)
+                | Event::CData(_)
+                | Event::GeneralRef(_)
+                | Event::Comment(_)
+                | Event::Decl(_)
+                | Event::PI(_)
+                | Event::DocType(_) => {}
             }
         }
         (!out.is_empty()).then_some(out)
     }
+}
 
-    fn walk(&self, mut visit: impl FnMut(u32, &str, &str)) {
-        let mut reader = NsReader::from_reader(&self.bytes[..]);
-        let mut depth = 0;
-        loop {
-            let Ok((namespace, event)) = reader.read_resolved_event() else {
-                return;
-            };
-            let opens = matches!(event, Event::Start(_));
-            match event {
-                Event::Start(tag) | Event::Empty(tag) => {
-                    let uri = match namespace {
-                        ResolveResult::Bound(uri) => uri.0.to_owned(),
-                        ResolveResult::Unbound => self
-                            .scope
-                            .default_namespace()
-                            .unwrap_or_default()
-                            .to_owned(),
-                        ResolveResult::Unknown(prefix) => {
-                            self.scope.prefix(&prefix).unwrap_or_default().to_owned()
-                        }
-                    };
-                    let local = tag.local_name();
-                    visit(depth, &uri, local.as_ref());
-                    depth += u32::from(opens);
-                }
-                Event::End(_) => depth = depth.saturating_sub(1),
-                Event::Eof => return,
-                _ => {}
-            }
-        }
+/// The attribute of a start tag, by its name as written. The tag was accepted once, so it parses.
+fn raw_attribute<'a>(tag: &'a [u8], name: &str) -> Option<&'a str> {
+    let text = std::str::from_utf8(tag).ok()?;
+    let parts = token::parse_start_tag(tag, usize::MAX).ok()?;
+    let found = parts
+        .attributes
+        .into_iter()
+        .find(|attribute| &text[attribute.name.qualified()] == name)?;
+    Some(&text[found.value])
+}
+
+/// Line ends as XML 1.0 section 2.11 wants them read.
+fn unix_lines(text: &str) -> Cow<'_, str> {
+    if text.contains('\r') {
+        Cow::Owned(text.replace("\r\n", "\n").replace('\r', "\n"))
+    } else {
+        Cow::Borrowed(text)
     }
 }

@@ -142,12 +142,17 @@ pub struct Framer {
     scan: Scan,
     place: Place,
     restarted: bool,
+    /// Bytes of the XML declaration, if there was one.
+    declared: usize,
     root: Vec<u8>,
     scope: Arc<Scope>,
     open: Vec<Open>,
     declarations: Vec<Declaration>,
     facts: Option<Facts>,
     error: Option<XmlError>,
+    /// Bytes looked at: the cost must stay linear.
+    #[cfg(test)]
+    pub(super) scanned: usize,
 }
 
 impl Framer {
@@ -163,14 +168,25 @@ impl Framer {
             scan: Scan::default(),
             place: Place::Start,
             restarted: false,
+            declared: 0,
             root: Vec::new(),
             scope: Arc::default(),
             open: Vec::new(),
             declarations: Vec::new(),
             facts: None,
             error: None,
+            #[cfg(test)]
+            scanned: 0,
         }
     }
+
+    #[cfg(test)]
+    fn count(&mut self, bytes: usize) {
+        self.scanned += bytes;
+    }
+
+    #[cfg(not(test))]
+    fn count(&mut self, _: usize) {}
 
     /// Adds bytes.
     pub fn push(&mut self, bytes: &[u8]) {
@@ -210,6 +226,7 @@ impl Framer {
     pub fn restart(&mut self) {
         self.place = Place::Start;
         self.restarted = true;
+        self.declared = 0;
         self.scan = Scan::default();
         self.settled = 0;
         self.text.clear();
@@ -222,6 +239,7 @@ impl Framer {
     /// [`XmlError`] as soon as its bytes are here; the same again from then on.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, XmlError> {
         if let Some(error) = &self.error {
+            self.buf = BytesMut::new();
             return Err(error.clone());
         }
         let result = self.step();
@@ -255,37 +273,41 @@ impl Framer {
                 return Ok(None);
             }
             if self.buf[0] != b'<' {
+                // UTF-16 without a mark.
+                if self.buf[0] == 0 {
+                    return Err(XmlError::UnsupportedEncoding);
+                }
+                if !token::first_char(&self.buf)? {
+                    return Ok(None);
+                }
                 return Err(XmlError::NotWellFormed("text before the root element"));
             }
+            let room = self.limits.max_header_bytes.saturating_sub(self.declared);
             match self.buf.get(1) {
                 None => return Ok(None),
+                Some(0) => return Err(XmlError::UnsupportedEncoding),
+                Some(b'?') if self.declared > 0 => {
+                    return Err(XmlError::Restricted("a processing instruction"));
+                }
                 Some(b'?') => {
                     let Some(end) = self.declaration_end()? else {
-                        return self.more(self.limits.max_header_bytes);
+                        return self.more(room);
                     };
+                    if end > room {
+                        return Err(XmlError::TooLarge);
+                    }
                     token::check_declaration(&self.buf[..end])?;
                     self.advance(end);
-                    self.skip_blanks();
-                    if self.buf.starts_with(b"<?") {
-                        return Err(XmlError::Restricted("a processing instruction"));
-                    }
+                    self.declared = end;
                 }
                 Some(b'!') => return Err(XmlError::Restricted("a comment or document type")),
-                Some(b'/') if self.restarted => {
-                    let Some(end) = self.tag_end()? else {
-                        return self.more(self.limits.max_header_bytes);
-                    };
-                    token::parse_end_tag(&self.buf[..end])?;
-                    self.advance(end);
-                    self.place = Place::After;
-                    return Ok(Some(Frame::End));
-                }
+                Some(b'/') if self.restarted && self.declared == 0 => return self.root_end(room),
                 Some(b'/') => return Err(XmlError::NotWellFormed("an end tag without its start")),
                 Some(_) => {
                     let Some(end) = self.tag_end()? else {
-                        return self.more(self.limits.max_header_bytes);
+                        return self.more(room);
                     };
-                    if end > self.limits.max_header_bytes {
+                    if end > room {
                         return Err(XmlError::TooLarge);
                     }
                     return self.root_tag(end).map(Some);
@@ -307,6 +329,7 @@ impl Framer {
     }
 
     fn root_tag(&mut self, end: usize) -> Result<Frame, XmlError> {
+        self.count(end);
         let tag = token::parse_start_tag(&self.buf[..end], self.limits.max_attributes)?;
         let mut scope = Scope::default();
         for attribute in &tag.attributes {
@@ -349,7 +372,7 @@ impl Framer {
             attributes,
             scope: Arc::new(scope),
         };
-        self.root = self.buf[qualified(&tag.name)].to_vec();
+        self.root = self.buf[tag.name.qualified()].to_vec();
         self.scope = Arc::clone(&header.scope);
         self.place = if tag.self_closing {
             Place::EmptyRoot
@@ -362,7 +385,7 @@ impl Framer {
 
     fn root(&mut self) -> Result<Option<Frame>, XmlError> {
         loop {
-            if self.scan.at == 0 {
+            if self.scan.at == 0 && self.text.is_empty() {
                 self.skip_blanks();
             }
             if self.buf.is_empty() {
@@ -397,22 +420,12 @@ impl Framer {
                         Err(XmlError::Restricted("a processing instruction"))
                     };
                 }
-                Some(b'/') => {
-                    let Some(end) = self.tag_end()? else {
-                        return self.more(self.limits.max_element_bytes);
-                    };
-                    let name = token::parse_end_tag(&self.buf[..end])?;
-                    if self.buf[name] != self.root[..] {
-                        return Err(XmlError::NotWellFormed("an end tag that does not match"));
-                    }
-                    self.advance(end);
-                    self.place = Place::After;
-                    return Ok(Some(Frame::End));
-                }
+                Some(b'/') => return self.root_end(self.limits.max_element_bytes),
                 Some(_) => {
                     let Some(end) = self.tag_end()? else {
                         return self.more(self.limits.max_element_bytes);
                     };
+                    self.count(end);
                     let tag = token::parse_start_tag(&self.buf[..end], self.limits.max_attributes)?;
                     if self.str(&tag.name.local) == "stream" {
                         self.scan = Scan::default();
@@ -426,16 +439,36 @@ impl Framer {
         }
     }
 
+    /// The end tag of the root.
+    fn root_end(&mut self, limit: usize) -> Result<Option<Frame>, XmlError> {
+        let Some(end) = self.tag_end()? else {
+            return self.more(limit);
+        };
+        let name = token::parse_end_tag(&self.buf[..end])?;
+        if self.buf[name] != self.root[..] {
+            return Err(XmlError::NotWellFormed("an end tag that does not match"));
+        }
+        self.advance(end);
+        self.place = Place::After;
+        Ok(Some(Frame::End))
+    }
+
     /// Text between elements: refused, or swallowed up to the next tag.
     fn take_root_text(&mut self) -> Result<(), XmlError> {
         if self.root_text == RootText::Refuse {
-            return Err(XmlError::TextBetweenElements);
+            return match token::first_char(&self.buf)? {
+                true => Err(XmlError::TextBetweenElements),
+                false => Ok(()),
+            };
         }
         let end = memchr::memchr(b'<', &self.buf);
         let settled = token::check_text(&self.buf[..end.unwrap_or(self.buf.len())], end.is_some())?;
-        let room = MAX_ROOT_TEXT.saturating_sub(self.text.len());
         let text = escape::unescape(self.str(&(0..settled))).into_owned();
-        self.text.extend(text.chars().take(room));
+        for character in text.chars() {
+            if self.text.len() + character.len_utf8() <= MAX_ROOT_TEXT {
+                self.text.push(character);
+            }
+        }
         self.buf.advance(settled);
         Ok(())
     }
@@ -451,7 +484,9 @@ impl Framer {
             }
             if rest[0] != b'<' {
                 let end = memchr::memchr(b'<', &rest[self.scan.at..]).map(|at| self.scan.at + at);
-                let settled = token::check_text(&rest[..end.unwrap_or(rest.len())], end.is_some())?;
+                let text = end.unwrap_or(rest.len());
+                let settled = token::check_text(&rest[..text], end.is_some())?;
+                self.count(2 * text);
                 self.settled += settled;
                 if end.is_none() {
                     return self.more(self.limits.max_element_bytes);
@@ -476,6 +511,7 @@ impl Framer {
                     let Some(end) = self.tag_end()? else {
                         return self.more(self.limits.max_element_bytes);
                     };
+                    self.count(end);
                     let tag = token::parse_start_tag(
                         &self.buf[self.settled..self.settled + end],
                         self.limits.max_attributes,
@@ -499,12 +535,15 @@ impl Framer {
         match found {
             Some(end) => {
                 token::check_chars(&rest[OPEN.len()..end])?;
+                self.count(2 * end - from);
                 self.settled += end + 3;
                 self.scan = Scan::default();
                 Ok(true)
             }
             None => {
-                self.scan.at = rest.len().saturating_sub(2);
+                let length = rest.len();
+                self.count(length - from);
+                self.scan.at = length.saturating_sub(2);
                 Ok(false)
             }
         }
@@ -512,9 +551,10 @@ impl Framer {
 
     /// Length of the tag that starts at the settled position, quotes respected; `None` if it is not whole.
     fn tag_end(&mut self) -> Result<Option<usize>, XmlError> {
-        let rest = &self.buf[self.settled..];
         let mut scan = self.scan;
         scan.at = scan.at.max(1);
+        let from = scan.at;
+        let rest = &self.buf[self.settled..];
         loop {
             let tail = &rest[scan.at.min(rest.len())..];
             let found = match scan.quote {
@@ -526,6 +566,7 @@ impl Framer {
             let Some(offset) = found else {
                 scan.at = rest.len();
                 self.scan = scan;
+                self.count(scan.at.saturating_sub(from));
                 return Ok(None);
             };
             let byte = tail[offset];
@@ -534,6 +575,7 @@ impl Framer {
                 b'<' => return Err(XmlError::NotWellFormed("< inside a tag")),
                 b'>' if scan.quote.is_none() => {
                     self.scan = Scan::default();
+                    self.count(scan.at - from);
                     return Ok(Some(scan.at));
                 }
                 quote => {
@@ -576,9 +618,13 @@ impl Framer {
                     prefix,
                     uri: attribute.value.clone(),
                 });
-            } else if &self.buf[qualified(&attribute.name)] == b"xml:lang" {
+            } else if &self.buf[attribute.name.qualified()] == b"xml:lang" {
                 has_lang = true;
             }
+        }
+        // Each name is looked up among them: what is in force is bounded like a single tag.
+        if self.declarations.len() > self.limits.max_attributes {
+            return Err(XmlError::TooManyAttributes);
         }
         if top {
             let name_end = tag.name.local.end;
@@ -612,7 +658,7 @@ impl Framer {
             }
         } else {
             self.open.push(Open {
-                name: qualified(&tag.name),
+                name: tag.name.qualified(),
                 declarations: before,
             });
         }
@@ -620,6 +666,7 @@ impl Framer {
     }
 
     fn close_element(&mut self, length: usize) -> Result<(), XmlError> {
+        self.count(length);
         let tag = &self.buf[self.settled..self.settled + length];
         let name = token::parse_end_tag(tag)?;
         let Some(open) = self.open.pop() else {
@@ -753,22 +800,21 @@ impl Framer {
         tag: &StartTag,
         namespace: impl Fn(&Name) -> Result<String, XmlError>,
     ) -> Result<(), XmlError> {
-        for (index, attribute) in tag.attributes.iter().enumerate() {
+        let mut seen: Vec<(&[u8], &[u8], Option<String>)> = Vec::new();
+        for attribute in &tag.attributes {
+            let prefix = &self.buf[attribute.name.prefix.clone()];
             let local = &self.buf[attribute.name.local.clone()];
-            for earlier in &tag.attributes[..index] {
-                if &self.buf[earlier.name.local.clone()] != local {
-                    continue;
-                }
-                let prefix = &self.buf[attribute.name.prefix.clone()];
-                let other = &self.buf[earlier.name.prefix.clone()];
-                let declares = prefix == b"xmlns" || other == b"xmlns";
-                let both_prefixed = !prefix.is_empty() && !other.is_empty() && !declares;
-                if prefix == other
-                    || both_prefixed && namespace(&attribute.name)? == namespace(&earlier.name)?
-                {
-                    return Err(XmlError::NotWellFormed("an attribute that stands twice"));
-                }
+            let uri = match prefix {
+                b"" | b"xmlns" => None,
+                _ => Some(namespace(&attribute.name)?),
+            };
+            let again = |(other, name, bound): &(&[u8], &[u8], Option<String>)| {
+                *name == local && (*other == prefix || uri.is_some() && *bound == uri)
+            };
+            if seen.iter().any(again) {
+                return Err(XmlError::NotWellFormed("an attribute that stands twice"));
             }
+            seen.push((prefix, local, uri));
         }
         Ok(())
     }
@@ -790,15 +836,6 @@ impl Framer {
         let blanks = self.buf.iter().take_while(|b| token::is_blank(**b)).count();
         self.buf.advance(blanks);
     }
-}
-
-fn qualified(name: &Name) -> Range<usize> {
-    let start = if name.prefix.is_empty() {
-        name.local.start
-    } else {
-        name.prefix.start
-    };
-    start..name.local.end
 }
 
 fn own(uri: &str) -> Namespace {

@@ -13,6 +13,8 @@ pub mod element;
 pub mod escape;
 pub mod framer;
 pub mod scope;
+#[cfg(test)]
+mod tests;
 mod token;
 
 pub use element::Element;

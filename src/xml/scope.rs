@@ -67,7 +67,9 @@ impl Element {
         let bytes = self.bytes();
         let facts = self.facts();
         out.reserve(bytes.len() + 64);
-        let rename = self.namespace() == STREAM && self.prefix() != Some("stream");
+        let rename = self.namespace() == STREAM
+            && self.prefix() != Some("stream")
+            && self.stream_prefix_is_free();
         let name_end = facts.name_end;
         if rename {
             out.put_slice(b"<stream:");
@@ -86,9 +88,7 @@ impl Element {
         self.add_lang(lang, out);
         let rest = match &facts.own_default {
             // Inside a prefixed element the declaration is there for its children.
-            Some(own)
-                if self.prefix().is_none() && !rename && self.own_default_value() == CLIENT =>
-            {
+            Some(own) if self.prefix().is_none() && !rename && self.falls_into_client() => {
                 out.put_slice(&bytes[name_end..own.start]);
                 own.end
             }
@@ -103,6 +103,25 @@ impl Element {
         } else {
             out.put_slice(&bytes[rest..]);
         }
+    }
+
+    /// Whether its own default declaration says no more than the stream does, or names the wrapper's
+    /// namespace where a stanza cannot mean it.
+    fn falls_into_client(&self) -> bool {
+        match self.own_default_value() {
+            CLIENT => true,
+            HTTPBIND => self.is_stanza(),
+            _ => false,
+        }
+    }
+
+    /// Whether the prefix `stream` means nothing else on this element.
+    fn stream_prefix_is_free(&self) -> bool {
+        let outer = self.facts().outer_prefixes.iter();
+        let mut outer = outer.filter_map(|index| self.scope().prefixes.get(usize::from(*index)));
+        self.raw_attribute("xmlns:stream")
+            .is_none_or(|uri| uri == STREAM)
+            && outer.all(|(prefix, uri)| prefix != "stream" || uri == STREAM)
     }
 
     /// Declares the outer prefixes in use; not `except` where the new document binds it alike.

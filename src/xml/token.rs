@@ -16,6 +16,18 @@ pub(super) struct Name {
     pub(super) local: Range<usize>,
 }
 
+impl Name {
+    /// Prefix, colon and local name.
+    pub(super) fn qualified(&self) -> Range<usize> {
+        let start = if self.prefix.is_empty() {
+            self.local.start
+        } else {
+            self.prefix.start
+        };
+        start..self.local.end
+    }
+}
+
 /// One attribute, as ranges of the tag.
 #[derive(Clone, Debug)]
 pub(super) struct RawAttribute {
@@ -52,9 +64,39 @@ pub(super) fn check_chars(bytes: &[u8]) -> Result<&str, XmlError> {
 pub(super) fn check_references(text: &str) -> Result<(), XmlError> {
     for at in memchr::memchr_iter(b'&', text.as_bytes()) {
         let rest = &text.as_bytes()[at + 1..];
-        let end = memchr::memchr(b';', &rest[..rest.len().min(MAX_REFERENCE)])
-            .ok_or(XmlError::NotWellFormed("a bare ampersand"))?;
+        let Some(end) = memchr::memchr(b';', &rest[..rest.len().min(MAX_REFERENCE)]) else {
+            check_open_reference(rest)?;
+            return Err(XmlError::NotWellFormed("a bare ampersand"));
+        };
         check_reference(&text[at + 1..at + 1 + end])?;
+    }
+    Ok(())
+}
+
+/// What stands behind an ampersand whose semicolon is not there yet.
+fn check_open_reference(name: &[u8]) -> Result<(), XmlError> {
+    if let Some(digits) = name.strip_prefix(b"#") {
+        let good = match digits.strip_prefix(b"x") {
+            Some(hex) => hex.iter().all(u8::is_ascii_hexdigit),
+            None => digits.iter().all(u8::is_ascii_digit),
+        };
+        return if good && name.len() < MAX_REFERENCE {
+            Ok(())
+        } else {
+            Err(XmlError::NotWellFormed("a reference to no character"))
+        };
+    }
+    let name = &name[..name.len().min(MAX_REFERENCE)];
+    let valid = match std::str::from_utf8(name) {
+        Ok(_) => name,
+        Err(error) if error.error_len().is_none() => &name[..error.valid_up_to()],
+        Err(_) => return Err(XmlError::UnsupportedEncoding),
+    };
+    if !valid.is_empty() && scan_name(valid) != Ok(valid.len()) {
+        return Err(XmlError::NotWellFormed("a bare ampersand"));
+    }
+    if name.len() == MAX_REFERENCE {
+        return Err(XmlError::Restricted("an entity"));
     }
     Ok(())
 }
@@ -76,6 +118,7 @@ fn check_reference(name: &str) -> Result<(), XmlError> {
 /// rest waits for more unless `complete`.
 pub(super) fn check_text(bytes: &[u8], complete: bool) -> Result<usize, XmlError> {
     let mut settled = bytes.len();
+    let mut open = None;
     if !complete {
         // What may still grow: a cut character, an open reference, the beginning of `]]>`.
         let tail = bytes.len() - bytes.len().min(MAX_REFERENCE);
@@ -83,6 +126,7 @@ pub(super) fn check_text(bytes: &[u8], complete: bool) -> Result<usize, XmlError
             && memchr::memchr(b';', &bytes[tail + at..]).is_none()
         {
             settled = tail + at;
+            open = Some(settled + 1);
         }
         if let Err(error) = std::str::from_utf8(&bytes[..settled])
             && error.error_len().is_none()
@@ -103,7 +147,21 @@ pub(super) fn check_text(bytes: &[u8], complete: bool) -> Result<usize, XmlError
     if memchr::memmem::find(text.as_bytes(), b"]]>").is_some() {
         return Err(XmlError::NotWellFormed("]]> in text"));
     }
+    if let Some(name) = open {
+        check_open_reference(&bytes[name..])?;
+    }
     Ok(settled)
+}
+
+/// Whether the first character is whole.
+pub(super) fn first_char(bytes: &[u8]) -> Result<bool, XmlError> {
+    match std::str::from_utf8(&bytes[..bytes.len().min(4)]) {
+        Err(error) if error.valid_up_to() == 0 => match error.error_len() {
+            Some(_) => Err(XmlError::UnsupportedEncoding),
+            None => Ok(false),
+        },
+        Ok(_) | Err(_) => Ok(true),
+    }
 }
 
 /// Parses `<name attr="value" …>` or `<name …/>`, whole.
@@ -168,12 +226,27 @@ pub(super) fn parse_end_tag(tag: &[u8]) -> Result<Range<usize>, XmlError> {
             "something behind the name of an end tag",
         ));
     }
-    let start = if name.prefix.is_empty() {
-        name.local.start
-    } else {
-        name.prefix.start
-    };
-    Ok(start..name.local.end)
+    Ok(name.qualified())
+}
+
+/// Length of the tag at the start of what was accepted before.
+pub(super) fn tag_length(bytes: &[u8]) -> Option<usize> {
+    let mut quote = None;
+    let end = bytes.iter().position(|byte| match quote {
+        Some(open) => {
+            if *byte == open {
+                quote = None;
+            }
+            false
+        }
+        None => {
+            if matches!(byte, b'"' | b'\'') {
+                quote = Some(*byte);
+            }
+            *byte == b'>'
+        }
+    });
+    end.map(|end| end + 1)
 }
 
 fn skip_blanks(tag: &[u8], from: usize, end: usize) -> usize {
@@ -214,21 +287,18 @@ fn parse_name(tag: &[u8], from: usize, end: usize) -> Result<(Name, usize), XmlE
 
 /// Length of the NCName at the start.
 fn scan_name(bytes: &[u8]) -> Result<usize, XmlError> {
-    let ascii = bytes
+    let candidate = bytes
         .iter()
-        .take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+        .take_while(|b| {
+            b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.') || !b.is_ascii()
+        })
         .count();
-    let length = if bytes.get(ascii).is_some_and(|b| !b.is_ascii()) {
-        let text = std::str::from_utf8(bytes).map_err(|_| XmlError::UnsupportedEncoding)?;
-        text.find(|c: char| !is_name_char(c)).unwrap_or(text.len())
-    } else {
-        ascii
-    };
-    let first = std::str::from_utf8(&bytes[..length])
-        .ok()
-        .and_then(|name| name.chars().next());
-    match first {
-        Some(first) if is_name_start(first) => Ok(length),
+    let text =
+        std::str::from_utf8(&bytes[..candidate]).map_err(|_| XmlError::UnsupportedEncoding)?;
+    match text.chars().next() {
+        Some(first) if is_name_start(first) => {
+            Ok(text.find(|c: char| !is_name_char(c)).unwrap_or(text.len()))
+        }
         Some(_) | None => Err(XmlError::NotWellFormed("a name that is none")),
     }
 }
@@ -255,7 +325,10 @@ pub(super) fn check_declaration(declaration: &[u8]) -> Result<(), XmlError> {
         .and_then(|t| t.strip_suffix("?>"))
         .unwrap_or_default();
     let as_tag = format!("<xml{inner}>");
-    let tag = parse_start_tag(as_tag.as_bytes(), 3)?;
+    let tag = parse_start_tag(as_tag.as_bytes(), usize::MAX)?;
+    if tag.self_closing {
+        return Err(XmlError::NotWellFormed("a slash in an XML declaration"));
+    }
     let mut expected = ["version", "encoding", "standalone"].iter();
     for attribute in &tag.attributes {
         let name = &as_tag[attribute.whole.start..attribute.value.start - 1];
@@ -267,7 +340,7 @@ pub(super) fn check_declaration(declaration: &[u8]) -> Result<(), XmlError> {
         }
         let value = &as_tag[attribute.value.clone()];
         match name {
-            "version" if !value.starts_with("1.") => {
+            "version" if !is_version_1(value) => {
                 return Err(XmlError::NotWellFormed("an XML version other than 1"));
             }
             "encoding" if !value.eq_ignore_ascii_case("utf-8") => {
@@ -291,4 +364,9 @@ pub(super) fn check_declaration(declaration: &[u8]) -> Result<(), XmlError> {
         ));
     }
     Ok(())
+}
+
+fn is_version_1(value: &str) -> bool {
+    let minor = value.strip_prefix("1.").unwrap_or_default();
+    !minor.is_empty() && minor.bytes().all(|b| b.is_ascii_digit())
 }

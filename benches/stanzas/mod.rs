@@ -1,0 +1,10 @@
+//! What an ordinary client sends and gets, in rough proportion.
+
+/// A chat message with receipt, out-of-band link and stanza id; presence with caps; a disco query; groupchat.
+pub(crate) const ALL: [&str; 5] = [
+    "<message xmlns='jabber:client' from='romeo@a.example/orchard' to='juliet@b.example' type='chat' id='9f2c1d7a-6a31-4a52-8d3c-0f5e7f0d2b11'><body>https://upload.a.example/4a771ac1/t%C3%A9l%C3%A9.jpg &amp; l&apos;\u{e9}t\u{e9} \u{1f339}</body><request xmlns='urn:xmpp:receipts'/><markable xmlns='urn:xmpp:chat-markers:0'/><origin-id xmlns='urn:xmpp:sid:0' id='9f2c1d7a-6a31-4a52-8d3c-0f5e7f0d2b11'/><stanza-id xmlns='urn:xmpp:sid:0' by='juliet@b.example' id='1716211133812345'/><x xmlns='jabber:x:oob'><url>https://upload.a.example/4a771ac1/t%C3%A9l%C3%A9.jpg</url></x></message>",
+    "<presence xmlns='jabber:client' from='romeo@a.example/orchard'><show>away</show><status>be right back</status><priority>5</priority><c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='https://client.example' ver='q07IKJEyjvHSyhy//CH0CxmKi8w='/><x xmlns='vcard-temp:x:update'><photo>b7d050d6a6a5ca2a4f6d8f7b4a0a9c3b9a1d2e3f</photo></x></presence>",
+    "<iq xmlns='jabber:client' type='result' id='disco-17' from='b.example' to='romeo@a.example/orchard'><query xmlns='http://jabber.org/protocol/disco#info'><identity category='server' type='im' name='b.example'/><feature var='http://jabber.org/protocol/disco#info'/><feature var='http://jabber.org/protocol/disco#items'/><feature var='urn:xmpp:ping'/><feature var='urn:xmpp:carbons:2'/><feature var='urn:xmpp:mam:2'/><feature var='vcard-temp'/></query></iq>",
+    "<message xmlns='jabber:client' from='room@conference.b.example/nick' to='romeo@a.example/orchard' type='groupchat' id='m1'><body>A longer line in the room, with a few words more than the usual two or three, since somebody explains something.</body><occupant-id xmlns='urn:xmpp:occupant-id:0' id='dd72603deec90a38ba552f7c68cbcc61bca202cd'/><stanza-id xmlns='urn:xmpp:sid:0' by='room@conference.b.example' id='1716211140987654'/></message>",
+    "<r xmlns='urn:xmpp:sm:3'/>",
+];

@@ -1,0 +1,14 @@
+//! The sidecar end to end against the embedded connection manager and fake proxies, with faults on command.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod exchange;
+mod faults;
+mod limits;
+mod proxies;
+mod support;

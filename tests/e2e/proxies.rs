@@ -1,0 +1,271 @@
+//! Every way out, with proxies that resolve names nobody else knows, and ones that refuse.
+
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+use url::Url;
+use xbosh::config::{Credentials, Proxy, ProxySource, Tls};
+use xbosh::driver::Sidecar;
+use xbosh_testkit::client::{Client, ClientError, Mechanism, StreamError};
+use xbosh_testkit::cm::{Cm, Profile};
+use xbosh_testkit::proxy::{HttpProxy, HttpTrick, ProxyOptions, Socks5Proxy, SocksTrick};
+use xbosh_testkit::tls::Authority;
+
+use super::support::{DOMAIN, account, app, config, echo, server};
+
+/// A name that only the proxies know.
+const HIDDEN: &str = "cm.hidden.invalid";
+
+fn options(password: Option<&str>) -> ProxyOptions {
+    let mut options = password.map_or_else(ProxyOptions::default, |p| {
+        ProxyOptions::with_credentials("user", p)
+    });
+    options.names.insert(HIDDEN.into(), [127, 0, 0, 1].into());
+    options
+}
+
+fn way(url: &str, password: Option<&str>) -> Proxy {
+    Proxy {
+        source: ProxySource::Url(Url::parse(url).unwrap()),
+        credentials: password.map(|password| Credentials {
+            username: "user".into(),
+            password: SecretString::from(password.to_owned()),
+        }),
+        no_proxy: Vec::new(),
+        ca_file: None,
+    }
+}
+
+struct Rig {
+    cm: Cm,
+    ca_file: Option<PathBuf>,
+    _folder: tempfile::TempDir,
+}
+
+impl Rig {
+    async fn new(tls: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::new();
+        let ca_file = folder.path().join("ca.pem");
+        std::fs::write(&ca_file, authority.pem()).unwrap();
+        let acceptor = tls.then(|| authority.acceptor(&[HIDDEN]));
+        let cm = Cm::start(&server(), Profile::strict(), acceptor).await;
+        Self {
+            cm,
+            ca_file: tls.then_some(ca_file),
+            _folder: folder,
+        }
+    }
+
+    async fn sidecar(&self, proxy: Proxy) -> Sidecar {
+        let mut config = config(&self.cm.url(HIDDEN), proxy);
+        if let Some(domain) = config.domains.get_mut(DOMAIN) {
+            domain.tls = Tls {
+                ca_file: self.ca_file.clone(),
+                ..Tls::default()
+            };
+        }
+        Sidecar::start(config).await.unwrap()
+    }
+
+    async fn talks(&self, proxy: Proxy) {
+        let sidecar = self.sidecar(proxy).await;
+        let mut client = Client::login(sidecar.addrs()[0], &account("user"), Mechanism::Plain)
+            .await
+            .unwrap();
+        echo(&mut client, 0..50).await;
+        client.logout().await.unwrap();
+        assert_eq!(self.cm.violations(), Vec::<String>::new());
+    }
+
+    async fn fails(&self, proxy: Proxy) -> StreamError {
+        let sidecar = self.sidecar(proxy).await;
+        let mut client = Client::connect(sidecar.addrs()[0], DOMAIN).await.unwrap();
+        match client.open().await {
+            Err(ClientError::Stream(error)) => error,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// P-01, P-05, P-08, P-12: absolute-form with Basic on each request; the proxy alone resolves the name.
+#[tokio::test]
+async fn p01_absolute_form() {
+    for trick in [HttpTrick::None, HttpTrick::CloseSilently] {
+        let rig = Rig::new(false).await;
+        let proxy = HttpProxy::start(options(Some("secret")), trick).await;
+        rig.talks(way(&format!("http://{}", proxy.addr()), Some("secret")))
+            .await;
+        let target = format!(
+            "POST http://{HIDDEN}:{}/http-bind HTTP/1.1\r\n",
+            rig.cm.addr().port()
+        );
+        for head in proxy.heads() {
+            assert!(head.starts_with(&target), "{head}");
+            assert!(
+                head.to_lowercase()
+                    .contains("proxy-authorization: basic dxnlcjpzzwnyzxq="),
+                "{head}"
+            );
+            assert!(!head.to_lowercase().contains("proxy-connection"), "P-07");
+        }
+        assert!(
+            rig.cm
+                .posts()
+                .iter()
+                .all(|p| p.header("proxy-authorization").is_none())
+        );
+    }
+}
+
+/// P-02, P-05: CONNECT, TLS verified against the manager's name inside; credentials on CONNECT alone.
+#[tokio::test]
+async fn p02_connect() {
+    let rig = Rig::new(true).await;
+    let proxy = HttpProxy::start(options(Some("secret")), HttpTrick::None).await;
+    rig.talks(way(&format!("http://{}", proxy.addr()), Some("secret")))
+        .await;
+    let line = format!("CONNECT {HIDDEN}:{} HTTP/1.1\r\n", rig.cm.addr().port());
+    assert!(!proxy.heads().is_empty() && proxy.heads().iter().all(|head| head.starts_with(&line)));
+    assert!(
+        rig.cm
+            .posts()
+            .iter()
+            .all(|p| p.header("proxy-authorization").is_none())
+    );
+}
+
+/// P-15 to P-18: SOCKS5 with and without password, the name by ATYP 03, an odd but legal reply.
+#[tokio::test]
+async fn p15_socks5() {
+    for (password, tls, trick) in [
+        (None, false, SocksTrick::None),
+        (Some("secret"), false, SocksTrick::None),
+        (Some("secret"), true, SocksTrick::OddReply),
+    ] {
+        let rig = Rig::new(tls).await;
+        let proxy = Socks5Proxy::start(options(password), trick).await;
+        rig.talks(way(&format!("socks5h://{}", proxy.addr()), password))
+            .await;
+        let expected = format!("connect name {HIDDEN} {}", rig.cm.addr().port());
+        let log = proxy.log();
+        assert!(
+            log.iter()
+                .filter(|line| line.starts_with("connect"))
+                .all(|line| *line == expected),
+            "{log:?}"
+        );
+    }
+}
+
+/// E-31: a wrong password is one clear sentence, at once.
+#[tokio::test]
+async fn e31_wrong_password() {
+    for tls in [false, true] {
+        let rig = Rig::new(tls).await;
+        let proxy = HttpProxy::start(options(Some("secret")), HttpTrick::None).await;
+        let error = rig
+            .fails(way(&format!("http://{}", proxy.addr()), Some("wr0ng")))
+            .await;
+        assert_eq!(app(&error), Some("proxy-auth-failed"));
+        assert_eq!(
+            error.text.clone().unwrap_or_default(),
+            format!(
+                "the proxy {} refused the user name or password (407, offers Basic): check proxy.username and proxy.password",
+                proxy.addr()
+            )
+        );
+        assert_eq!(proxy.heads().len(), 1, "P-06: no second try");
+    }
+    let rig = Rig::new(false).await;
+    let proxy = Socks5Proxy::start(options(Some("secret")), SocksTrick::None).await;
+    let error = rig
+        .fails(way(&format!("socks5://{}", proxy.addr()), Some("wr0ng")))
+        .await;
+    assert_eq!(app(&error), Some("proxy-auth-failed"));
+}
+
+/// E-32: a port that the proxy does not allow.
+#[tokio::test]
+async fn e32_refused_port() {
+    let rig = Rig::new(true).await;
+    let proxy = HttpProxy::start(options(None), HttpTrick::OnlyPort(443)).await;
+    let error = rig
+        .fails(way(&format!("http://{}", proxy.addr()), None))
+        .await;
+    assert_eq!(app(&error), Some("proxy-refused"));
+    let port = rig.cm.addr().port();
+    assert!(
+        error
+            .text
+            .as_deref()
+            .unwrap_or_default()
+            .contains(&format!("{HIDDEN}:{port}"))
+            && error.text.as_deref().unwrap_or_default().contains("443"),
+        "{error:?}"
+    );
+}
+
+/// E-33, E-34, P-19: SOCKS replies.
+#[tokio::test]
+async fn p19_socks_replies() {
+    let rig = Rig::new(false).await;
+    for (code, detail) in [
+        (2, "proxy-refused"),
+        (7, "proxy-protocol-error"),
+        (8, "proxy-protocol-error"),
+    ] {
+        let proxy = Socks5Proxy::start(options(None), SocksTrick::Reply(code)).await;
+        let error = rig
+            .fails(way(&format!("socks5://{}", proxy.addr()), None))
+            .await;
+        assert_eq!(app(&error), Some(detail), "{code}");
+        assert!(
+            error
+                .text
+                .as_deref()
+                .unwrap_or_default()
+                .contains(&format!("SOCKS5 reply {code}")),
+            "{error:?}"
+        );
+    }
+}
+
+/// E-40: the manager's certificate is for another name, or signed by nobody we trust.
+#[tokio::test]
+async fn e40_certificate() {
+    let mut rig = Rig::new(true).await;
+    rig.ca_file = None;
+    let proxy = HttpProxy::start(options(None), HttpTrick::None).await;
+    let error = rig
+        .fails(way(&format!("http://{}", proxy.addr()), None))
+        .await;
+    assert_eq!(app(&error), Some("tls-certificate-invalid"));
+    assert!(
+        error
+            .text
+            .as_deref()
+            .unwrap_or_default()
+            .contains("tls.ca_file"),
+        "{error:?}"
+    );
+    assert!(
+        rig.cm.posts().is_empty(),
+        "no body goes to a refused certificate"
+    );
+}
+
+/// E-34: what answers is no proxy.
+#[tokio::test]
+async fn e34_not_a_proxy() {
+    let rig = Rig::new(true).await;
+    let proxy = HttpProxy::start(
+        options(None),
+        HttpTrick::Answer("220 smtp.example ESMTP\r\n".into()),
+    )
+    .await;
+    let error = rig
+        .fails(way(&format!("http://{}", proxy.addr()), None))
+        .await;
+    assert_eq!(app(&error), Some("proxy-protocol-error"));
+}
