@@ -166,3 +166,27 @@ fn apply_flags(draft: &mut Draft, flags: &Flags) -> Result<(), ConfigError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machines_file_comes_last_and_no_file_is_fine() {
+        let folder = tempfile::tempdir().unwrap();
+        let machine = folder.path().join("config.toml");
+        let home = folder.path().display().to_string();
+        let environment = [("HOME".to_owned(), home)];
+        let load = || load_beside(&Flags::default(), &environment, &machine).unwrap();
+        let loaded = load();
+        assert_eq!(loaded.file, None);
+        assert_eq!(
+            format!("{:?}", loaded.config),
+            format!("{:?}", Config::default())
+        );
+        std::fs::write(&machine, "[bosh]\nwait = 7\n").unwrap();
+        let loaded = load();
+        assert_eq!(loaded.file, Some(machine.clone()));
+        assert_eq!(loaded.config.bosh.wait.as_secs(), 7);
+    }
+}
