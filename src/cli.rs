@@ -63,12 +63,14 @@ pub fn main() -> ExitCode {
         Some(Command::Run(args)) => merge(cli.run, args),
         None => cli.run,
     };
-    if args.proxy.as_deref().is_some_and(config::has_password) {
-        return fail(
-            EXIT_USAGE,
-            "--proxy holds a password, which every user of this machine can read; put it into the configuration file \
-             (proxy.password), a file (proxy.password_file) or the environment (XBOSH_PROXY__PASSWORD)",
-        );
+    for (flag, url) in [("--proxy", &args.proxy), ("--url", &args.url)] {
+        if url.as_deref().is_some_and(config::has_password) {
+            let sentence = format!(
+                "{flag} holds a password, which every user of this machine can read; put it into the configuration file \
+                 (proxy.password), a file (proxy.password_file) or the environment (XBOSH_PROXY__PASSWORD)"
+            );
+            return fail(EXIT_USAGE, &sentence);
+        }
     }
     let flags = Flags {
         config: args.config,
@@ -81,7 +83,6 @@ pub fn main() -> ExitCode {
         .and_then(|environment| config::load(&flags, &environment));
     match loaded {
         Ok(loaded) => run(loaded),
-        Err(error) if error.is_usage() => fail(EXIT_USAGE, &error.to_string()),
         Err(error) => fail(EXIT_CONFIG, &error.to_string()),
     }
 }

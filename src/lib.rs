@@ -13,7 +13,7 @@
 //! stanza (message, presence or iq), payload (any child of `<body/>`), connection manager ("CM").
 //! "Proxy" alone is the upstream proxy; the program on the user's desk is the client.
 //!
-//! Start reading at [`bosh::session`] for the protocol, at [`driver::connection`] for the event loop.
+//! Start reading at [`bosh::session`] for the protocol, at `driver/connection.rs` for the event loop.
 
 pub mod bosh;
 pub mod bridge;

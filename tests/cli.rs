@@ -1,251 +1,507 @@
-//! The command line as a user meets it: exit codes, what goes to stdout, what to stderr.
+//! The real binary: exit codes, ready lines, signals, messages to systemd.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
-use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::PathBuf;
-use std::process::{Command as Plain, Stdio};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+use std::{fs, thread};
 
-use assert_cmd::Command;
-use insta::assert_snapshot;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_xbosh");
+/// Much longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// What "quickly" means on a busy machine. The limit of a stop is 5 s.
+const SOON: Duration = Duration::from_secs(3);
 
-/// xbosh in an empty environment, with a configuration that ends it before it listens, unless `text` is fine.
-struct Xbosh {
-    folder: tempfile::TempDir,
-    file: PathBuf,
-}
+/// An empty home.
+struct Home(TempDir);
 
-impl Xbosh {
-    fn new(text: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("config.toml");
-        fs::write(&file, text).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-        Self { folder, file }
+impl Home {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
     }
 
-    /// Exit code, stdout, stderr.
-    fn run(&self, arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {
-        let output = Command::new(BINARY)
-            .env_clear()
-            .env("HOME", self.folder.path())
-            .envs(variables.iter().copied())
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+
+    /// The binary with nothing in its environment but this home.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xbosh"));
+        command
             .args(arguments)
+            .env_clear()
+            .env("HOME", self.path())
+            .current_dir(self.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it to its end: exit code, stdout, stderr.
+    fn ends(&self, arguments: &[&str]) -> (i32, String, String) {
+        let output = assert_cmd::Command::from_std(self.command(arguments))
+            .timeout(PATIENCE)
             .output()
             .unwrap();
-        let shown = |bytes: Vec<u8>| {
-            let folder = format!("{}/", self.folder.path().display());
-            String::from_utf8(bytes).unwrap().replace(&folder, "")
-        };
-        let code = output.status.code().unwrap();
-        (code, shown(output.stdout), shown(output.stderr))
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (
+            output.status.code().unwrap(),
+            text(output.stdout),
+            text(output.stderr),
+        )
     }
 
-    fn with_file(&self, arguments: &[&str]) -> String {
-        let file = self.file.to_str().unwrap();
-        let (code, out, err) = self.run(&[&["--config", file], arguments].concat(), &[]);
-        assert_eq!(out, "");
-        format!("{code} {err}")
-    }
-}
-
-fn with_arguments(arguments: &[&str]) -> String {
-    let (code, out, err) = Xbosh::new("").run(arguments, &[]);
-    assert_eq!(out, "");
-    format!("{code} {err}")
-}
-
-#[test]
-fn version_and_help_go_to_stdout() {
-    let xbosh = Xbosh::new("");
-    let version = format!("xbosh {}\n", env!("CARGO_PKG_VERSION"));
-    assert_eq!(xbosh.run(&["--version"], &[]), (0, version, String::new()));
-    let (code, out, err) = xbosh.run(&["run", "--help"], &[("COLUMNS", "100")]);
-    assert_eq!((code, err.as_str()), (0, ""));
-    assert_snapshot!(out, @r"
-    Run the sidecar (the default)
-
-    Usage: xbosh run [OPTIONS]
-
-    Options:
-          --config <FILE>    Configuration file; else ~/.config/xbosh/config.toml, else
-                             /etc/xbosh/config.toml
-          --listen <ADDR>    Address to listen on, like 127.0.0.1:5222; may be repeated, replaces the
-                             configured list
-          --domain <DOMAIN>  XMPP domain whose connection manager --url names
-          --url <URL>        BOSH address of --domain, like https://example.org/http-bind
-          --proxy <URL>      Upstream proxy: env, none, or a URL without a password
-          --log <LEVEL>      Log level: error, warn, info, debug, trace, or a filter
-      -h, --help             Print help
-    ");
-    for flag in [
-        "--config", "--listen", "--domain", "--url", "--proxy", "--log",
-    ] {
-        assert!(out.contains(flag), "{flag} is not in the help");
+    /// Exit code and sentence of a run that must print nothing else.
+    fn fails(&self, arguments: &[&str]) -> (i32, String) {
+        let (code, stdout, stderr) = self.ends(arguments);
+        assert_eq!(stdout, "");
+        let folder = format!("{}/", self.path().display());
+        (code, stderr.replace(&folder, ""))
     }
 }
 
-#[test]
-fn usage_mistakes_end_with_2() {
-    assert_snapshot!(with_arguments(&["--listen", "localhost"]), @r"
-    2 error: invalid value 'localhost' for '--listen <ADDR>': invalid socket address syntax
-
-    For more information, try '--help'.
-    ");
-    assert_snapshot!(with_arguments(&["--domain", "example.org"]), @r"
-    2 error: the following required arguments were not provided:
-      --url <URL>
-
-    Usage: xbosh --domain <DOMAIN> --url <URL>
-
-    For more information, try '--help'.
-    ");
-    assert_snapshot!(with_arguments(&["--log", "loud"]), @r#"2 xbosh: --log: log.level must be error, warn, info, debug or trace, or a filter like "info,xbosh=debug""#);
-    assert_snapshot!(with_arguments(&["--proxy", "ftp://proxy.example"]), @r#"2 xbosh: --proxy: proxy.url must be "env", "none", or a URL with http://, https://, socks5:// or socks5h://"#);
-    for arguments in [
-        &["--url", "https://x.example/"][..],
-        &["fly"],
-        &["--fly"],
-        &["run", "--domain", "a@b", "--url", "https://x.example/"],
-    ] {
-        let said = with_arguments(arguments);
-        assert!(said.starts_with("2 "), "{arguments:?}: {said}");
-    }
+/// A running binary; killed when dropped.
+struct Running {
+    pid: Pid,
+    lines: Receiver<String>,
+    ended: Receiver<(ExitStatus, String)>,
 }
 
-/// P-13: a password in an argument is in every user's process list.
-#[test]
-fn p13_a_password_in_an_argument_is_refused() {
-    for proxy in [
-        "http://me:hunter2@proxy.example:3128",
-        "me:hunter2@proxy.example:3128",
-        "socks5://me:hun%20ter2@[::1]:9050",
-    ] {
-        let said = with_arguments(&["run", "--proxy", proxy]);
-        assert!(
-            said.starts_with("2 xbosh: --proxy holds a password"),
-            "{said}"
-        );
-        assert!(!said.contains("hun"), "{said}");
-    }
-    assert_snapshot!(with_arguments(&["--proxy", "http://me:hunter2@proxy.example:3128"]), @"2 xbosh: --proxy holds a password, which every user of this machine can read; put it into the configuration file (proxy.password), a file (proxy.password_file) or the environment (XBOSH_PROXY__PASSWORD)");
-    let said = with_arguments(&[
-        "--domain",
-        "a.example",
-        "--url",
-        "https://me:hunter2@x.example/",
-    ]);
-    assert!(
-        said.starts_with("2 ") && !said.contains("hunter2"),
-        "{said}"
-    );
-}
-
-#[test]
-fn configuration_mistakes_end_with_78() {
-    assert_snapshot!(Xbosh::new("[bosh]\nwaits = 5\n").with_file(&[]), @"78 xbosh: config.toml:2:1: unknown key bosh.waits; did you mean bosh.wait?");
-    assert_snapshot!(Xbosh::new("listen = ['0.0.0.0:0']\n").with_file(&["run"]), @"78 xbosh: config.toml:1:1: listen has 0.0.0.0:0, which other machines can reach, and the way from a client to xbosh is not encrypted; set allow_remote_clients = true if that is what you want");
-    assert_snapshot!(with_arguments(&["--config", "/nonexistent/config.toml"]), @"78 xbosh: cannot read the configuration file /nonexistent/config.toml: no such file or directory");
-    let (code, _, err) = Xbosh::new("").run(&[], &[("XBOSH_BOSH__WAIT", "0")]);
-    assert_snapshot!(format!("{code} {err}"), @"78 xbosh: environment variable XBOSH_BOSH__WAIT: bosh.wait must be from 1 to 3600 s");
-    let (code, _, err) = Xbosh::new("").run(&[], &[("https_proxy", "http://me:hunter2@[")]);
-    assert_snapshot!(format!("{code} {err}"), @"78 xbosh: environment variable https_proxy is no proxy URL; correct it, or set proxy.url");
-}
-
-/// B-70: plain http from the command line, too.
-#[test]
-fn b70_plain_http_ends_with_78() {
-    assert_snapshot!(with_arguments(&["--domain", "example.org", "--url", "http://cm.example/bosh"]), @r#"78 xbosh: --url: domains."example.org".url is http, so everybody on the way could read the password; use https, or set allow_plain_http = true beside it"#);
-}
-
-#[test]
-fn the_file_is_found_and_flags_may_stand_before_run() {
-    let xbosh = Xbosh::new("");
-    let user = xbosh.folder.path().join(".config/xbosh");
-    fs::create_dir_all(&user).unwrap();
-    fs::write(user.join("config.toml"), "[bosh]\nwait = 0\n").unwrap();
-    let (code, _, err) = xbosh.run(&["run"], &[]);
-    assert_snapshot!(format!("{code} {err}"), @"78 xbosh: .config/xbosh/config.toml:2:1: bosh.wait must be from 1 to 3600 s");
-    let file = xbosh.file.to_str().unwrap();
-    let (code, _, err) = xbosh.run(&["--config", file, "run", "--log", "loud"], &[]);
-    assert!(code == 2 && err.starts_with("xbosh: --log"), "{code} {err}");
-}
-
-/// An address that is taken: a failure at run time, after the log has begun.
-fn blocked(log: &str, variables: &[(&str, &str)]) -> (i32, String, String) {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap();
-    let xbosh = Xbosh::new(&format!("listen = ['{address}']\n[log]\n{log}\n"));
-    let file = xbosh.file.to_str().unwrap();
-    let variables = [variables, &[("XBOSH_TYPO", "x")]].concat();
-    let (code, out, err) = xbosh.run(&["--config", file], &variables);
-    (code, out, err.replace(&address.to_string(), "ADDRESS"))
-}
-
-#[test]
-fn a_taken_address_ends_with_1() {
-    let (code, out, err) = blocked("level = 'error'", &[]);
-    assert_eq!((code, out.as_str()), (1, ""));
-    assert!(
-        err.starts_with("xbosh: cannot listen on ADDRESS: "),
-        "{err}"
-    );
-    assert_eq!(err.lines().count(), 1, "{err}");
-}
-
-#[test]
-fn the_log_goes_to_stderr_without_time_or_colour() {
-    let (_, out, err) = blocked("", &[]);
-    assert_eq!(out, "");
-    assert_snapshot!(err.lines().next().unwrap(), @"WARN environment variable XBOSH_TYPO: unknown key typo; it is ignored");
-}
-
-#[test]
-fn json_logs_are_one_object_a_line() {
-    let (_, _, err) = blocked("format = 'json'", &[]);
-    let line = err.lines().next().unwrap();
-    assert!(
-        line.starts_with(r#"{"timestamp":""#) && line.ends_with('}'),
-        "{line}"
-    );
-    assert!(
-        line.contains(r#""level":"WARN""#) && line.contains("XBOSH_TYPO"),
-        "{line}"
-    );
-}
-
-/// sd-daemon(3): a priority in front of each line, but only where stderr really is the journal.
-#[test]
-fn lines_for_the_journal_carry_their_priority() {
-    let xbosh = Xbosh::new("");
-    let first_line = |own: bool| {
-        let path = xbosh.folder.path().join("log");
-        let log = fs::File::create(&path).unwrap();
-        let meta = log.metadata().unwrap();
-        let inode = if own { meta.ino() } else { meta.ino() + 1 };
-        let missing = ["--domain", "a.example", "--url", "https://a.example/"];
-        Plain::new(BINARY)
-            .env_clear()
-            .env("HOME", xbosh.folder.path())
-            .env("XBOSH_TYPO", "x")
-            // It ends before it listens.
-            .env("XBOSH_TLS__CA_FILE", "/nonexistent/roots.pem")
-            .env("JOURNAL_STREAM", format!("{}:{inode}", meta.dev()))
-            .args(missing)
-            .stdout(Stdio::null())
-            .stderr(log)
-            .status()
+impl Running {
+    fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
             .unwrap();
-        let text = fs::read_to_string(path).unwrap();
-        text.lines().next().unwrap_or_default().to_owned()
-    };
-    assert_snapshot!(first_line(true), @"<4>environment variable XBOSH_TYPO: unknown key typo; it is ignored");
-    assert_snapshot!(first_line(false), @"WARN environment variable XBOSH_TYPO: unknown key typo; it is ignored");
+        let pid = Pid::from_child(&child);
+        let (stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let (line, lines) = channel();
+        let (end, ended) = channel();
+        thread::spawn(move || {
+            for text in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let _ = line.send(text);
+            }
+        });
+        thread::spawn(move || {
+            let mut log = String::new();
+            stderr.read_to_string(&mut log).unwrap();
+            let _ = end.send((child.wait().unwrap(), log));
+        });
+        Self { pid, lines, ended }
+    }
+
+    fn line(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).unwrap()
+    }
+
+    /// The address of the next ready line.
+    fn address(&self) -> SocketAddr {
+        let line = self.line();
+        let address = line.strip_prefix("listening on ").unwrap();
+        address.parse().unwrap()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(self.pid, signal).unwrap();
+    }
+
+    fn end(&self, limit: Duration) -> (Option<i32>, String) {
+        let (status, log) = self.ended.recv_timeout(limit).unwrap();
+        (status.code(), log)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Still there only when its test has failed.
+        if self.ended.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+            let _ = kill_process(self.pid, Signal::KILL);
+        }
+    }
+}
+
+#[test]
+fn help_and_version() {
+    let home = Home::new();
+    let (code, help, stderr) = home.ends(&["--help"]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    for flag in [
+        "--config", "--listen", "--domain", "--url", "--proxy", "--log", "run",
+    ] {
+        assert!(help.contains(flag), "{flag}: {help}");
+    }
+    assert!(
+        help.lines().all(|line| line.chars().count() <= 100),
+        "{help}"
+    );
+    let version = format!("xbosh {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(home.ends(&["--version"]), (0, version, String::new()));
+}
+
+#[test]
+fn one_line_for_each_address_and_an_orderly_end() {
+    for arguments in [
+        &["--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"][..],
+        &["run", "--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"],
+        &[
+            "--listen",
+            "[::1]:0",
+            "run",
+            "--listen",
+            "127.0.0.1:0",
+            "--listen",
+            "127.0.0.1:0",
+        ],
+    ] {
+        let home = Home::new();
+        let running = Running::start(home.command(arguments));
+        let addresses = [running.address(), running.address()];
+        for address in addresses {
+            assert!(address.ip().to_string() == "127.0.0.1" && address.port() != 0);
+            drop(TcpStream::connect(address).unwrap());
+        }
+        running.signal(Signal::TERM);
+        assert_eq!(running.end(SOON).0, Some(0));
+        assert!(
+            running.lines.recv_timeout(PATIENCE).is_err(),
+            "more on stdout"
+        );
+    }
+}
+
+/// A client whose domain has no connection manager, so that it is told to go at once.
+fn answered(address: SocketAddr) {
+    let mut client = TcpStream::connect(address).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let header = "<stream:stream to='unknown.example' version='1.0' xmlns='jabber:client' \
+                  xmlns:stream='http://etherx.jabber.org/streams'>";
+    client.write_all(header.as_bytes()).unwrap();
+    let mut text = String::new();
+    client.read_to_string(&mut text).unwrap();
+    assert!(text.contains("no BOSH address is known"), "{text}");
+}
+
+/// S-47, with a client that only waits.
+#[test]
+fn s47_signals_end_it_quickly() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let home = Home::new();
+        let running = Running::start(home.command(&["--listen", "127.0.0.1:0"]));
+        let address = running.address();
+        let mut client = TcpStream::connect(address).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        // Once a later one is answered, the first has been accepted.
+        answered(address);
+        running.signal(signal);
+        let (code, log) = running.end(SOON);
+        assert_eq!(code, Some(0), "{log}");
+        let mut rest = String::new();
+        client.read_to_string(&mut rest).unwrap();
+        assert!(rest.contains("<system-shutdown"), "{rest}");
+        assert!(rest.ends_with("</stream:stream>"), "{rest}");
+    }
+}
+
+#[test]
+fn an_address_in_use() {
+    let home = Home::new();
+    let first = Running::start(home.command(&["--listen", "127.0.0.1:0"]));
+    let address = first.address().to_string();
+    let (code, sentence) = home.fails(&["--listen", &address]);
+    assert_eq!(code, 1);
+    assert_eq!(
+        sentence,
+        format!(
+            "xbosh: cannot listen on {address}: another program uses this address, perhaps a second xbosh; \
+             stop it or set another `listen`\n"
+        )
+    );
+    first.signal(Signal::TERM);
+    assert_eq!(first.end(SOON).0, Some(0));
+    // The port is free at once.
+    let second = Running::start(home.command(&["--listen", &address]));
+    assert_eq!(second.address().to_string(), address);
+}
+
+#[test]
+fn no_half_start_when_one_address_is_in_use() {
+    let home = Home::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (code, _) = home.fails(&["--listen", "127.0.0.1:0", "--listen", &address]);
+    assert_eq!(code, 1);
+}
+
+#[test]
+fn wrong_usage() {
+    let home = Home::new();
+    for arguments in [
+        &["--domain", "example.org"][..],
+        &["--url", "https://example.org/"],
+        &["run", "--domain", "example.org"],
+        &["--listen", "nonsense"],
+        &["--nonsense"],
+        &["nonsense"],
+    ] {
+        let (code, text) = home.fails(arguments);
+        assert_eq!(code, 2, "{arguments:?}: {text}");
+    }
+    let (_, text) = home.fails(&["--domain", "example.org"]);
+    assert!(text.contains("--url <URL>"), "{text}");
+}
+
+#[test]
+fn a_password_in_an_argument() {
+    let home = Home::new();
+    for proxy in [
+        "http://juliet:zebra@p.example",
+        "juliet:zebra@p.example:3128",
+        "http://juliet:12/zebra@p.example",
+    ] {
+        for arguments in [&["--proxy", proxy][..], &["run", "--proxy", proxy]] {
+            let (code, sentence) = home.fails(arguments);
+            assert_eq!(code, 2);
+            insta::allow_duplicates! {
+                insta::assert_snapshot!(sentence, @"xbosh: --proxy holds a password, which every user of this machine can read; put it into the configuration file (proxy.password), a file (proxy.password_file) or the environment (XBOSH_PROXY__PASSWORD)");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_configuration_that_cannot_be_used() {
+    let home = Home::new();
+    home.write("typo.toml", "[bosh]\nwiat = 5\n");
+    home.write(
+        "secret.toml",
+        "[proxy]\nusername = 'juliet'\npassword = 'zebra'\n",
+    );
+    let open = fs::Permissions::from_mode(0o644);
+    fs::set_permissions(home.path().join("secret.toml"), open).unwrap();
+    home.write(
+        "roots.toml",
+        "[domains.'example.org']\nurl = 'https://example.org/'\nca_file = 'missing.pem'\n",
+    );
+    fs::create_dir(home.path().join("folder")).unwrap();
+    let mut text = String::new();
+    for arguments in [
+        &["--config", "missing.toml"][..],
+        &["--config", "folder"],
+        &["--config", "typo.toml"],
+        &["run", "--config", "typo.toml"],
+        &["--config", "secret.toml"],
+        &["--config", "roots.toml", "--listen", "127.0.0.1:0"],
+        &["--listen", "0.0.0.0:0"],
+        &["--log", "loud"],
+        &["--proxy", "ftp://p.example"],
+        &["--domain", "a@b", "--url", "https://example.org/"],
+        &["--domain", "example.org", "--url", "http://example.org/"],
+    ] {
+        let (code, sentence) = home.fails(arguments);
+        assert_eq!(code, 78, "{arguments:?}: {sentence}");
+        text.push_str(&sentence);
+    }
+    insta::assert_snapshot!(text, @r#"
+    xbosh: cannot read the configuration file missing.toml: no such file or directory
+    xbosh: cannot read the configuration file folder: is a directory
+    xbosh: typo.toml:2:1: unknown key bosh.wiat; did you mean bosh.wait?
+    xbosh: typo.toml:2:1: unknown key bosh.wiat; did you mean bosh.wait?
+    xbosh: secret.toml holds a password and others can read it: chmod 600 secret.toml
+    xbosh: tls.ca_file = missing.pem: no such file or directory
+    xbosh: --listen: listen has 0.0.0.0:0, which other machines can reach, and the way from a client to xbosh is not encrypted; set allow_remote_clients = true if that is what you want
+    xbosh: --log: log.level must be error, warn, info, debug or trace, or a filter like "info,xbosh=debug"
+    xbosh: --proxy: proxy.url must be "env", "none", or a URL with http://, https://, socks5:// or socks5h://
+    xbosh: --domain: domains."a@b" is no domain name
+    xbosh: --url: domains."example.org".url is http, so everybody on the way could read the password; use https, or set allow_plain_http = true beside it
+    "#);
+}
+
+#[test]
+fn the_users_file_is_read_and_may_be_wrong() {
+    let home = Home::new();
+    fs::create_dir_all(home.path().join(".config/xbosh")).unwrap();
+    home.write(
+        ".config/xbosh/config.toml",
+        "listen = ['127.0.0.1:0', '127.0.0.1:0']\n",
+    );
+    let running = Running::start(home.command(&[]));
+    assert_ne!(running.address(), running.address());
+    home.write(".config/xbosh/config.toml", "lisen = []\n");
+    let (code, sentence) = home.fails(&[]);
+    assert_eq!(code, 78);
+    insta::assert_snapshot!(sentence, @"xbosh: .config/xbosh/config.toml:1:1: unknown key lisen; did you mean listen?");
+}
+
+#[test]
+fn variables_are_read() {
+    let home = Home::new();
+    let mut command = home.command(&[]);
+    command
+        .env("XBOSH_LISTEN", "127.0.0.1:0")
+        .env("XBOSH_LISTN", "1");
+    let running = Running::start(command);
+    assert_ne!(running.address().port(), 5222);
+    running.signal(Signal::TERM);
+    let (code, log) = running.end(SOON);
+    assert_eq!(code, Some(0));
+    assert!(
+        log.contains("ignored: environment variable XBOSH_LISTN"),
+        "{log}"
+    );
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut command = home.command(&["--listen", "127.0.0.1:0"]);
+    command.env("https_proxy", OsStr::from_bytes(b"http://p\xff.example"));
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "xbosh: environment variable https_proxy: must be UTF-8\n"
+    );
+}
+
+#[test]
+fn it_runs_without_a_home() {
+    let home = Home::new();
+    let mut command = home.command(&["--listen", "127.0.0.1:0"]);
+    command.env_remove("HOME");
+    let running = Running::start(command);
+    assert_ne!(running.address().port(), 0);
+}
+
+/// S-01: only with the key, and never without a warning.
+#[test]
+fn s01_listening_for_other_machines_warns() {
+    let home = Home::new();
+    let file = home.write("config.toml", "allow_remote_clients = true\n");
+    let file = file.display().to_string();
+    let running = Running::start(home.command(&["--config", &file, "--listen", "0.0.0.0:0"]));
+    assert!(running.address().ip().is_unspecified());
+    running.signal(Signal::TERM);
+    let (code, log) = running.end(SOON);
+    assert_eq!(code, Some(0));
+    assert!(
+        log.contains("WARN") && log.contains("clients on other machines can reach 0.0.0.0:0"),
+        "{log}"
+    );
+}
+
+/// B-73: not even at trace level.
+#[test]
+fn b73_a_log_shows_no_password() {
+    let home = Home::new();
+    let file = home.write(
+        "config.toml",
+        "[proxy]\nurl = 'http://juliet:zebra@p.example'\n\
+         [domains.'a.example']\nurl = 'https://a.example/'\n\
+         [domains.'a.example'.proxy]\nurl = 'env'\nusername = 'juliet'\npassword = 'zebra'\n",
+    );
+    let file = file.display().to_string();
+    let arguments = [
+        "--config",
+        &file,
+        "--listen",
+        "127.0.0.1:0",
+        "--log",
+        "trace",
+    ];
+    let mut command = home.command(&arguments);
+    command.env("HTTPS_PROXY", "http://juliet:zebra@p.example");
+    let running = Running::start(command);
+    running.address();
+    running.signal(Signal::TERM);
+    let (code, log) = running.end(SOON);
+    assert_eq!(code, Some(0));
+    assert!(
+        log.contains("configuration read") && !log.contains("zebra"),
+        "{log}"
+    );
+}
+
+#[test]
+fn logs_as_json() {
+    let home = Home::new();
+    let mut command = home.command(&["--listen", "127.0.0.1:0", "--log", "debug"]);
+    command.env("XBOSH_LOG__FORMAT", "json");
+    let running = Running::start(command);
+    running.address();
+    running.signal(Signal::TERM);
+    let (_, log) = running.end(SOON);
+    assert!(log.lines().count() > 1);
+    assert!(
+        log.lines()
+            .all(|line| line.starts_with('{') && line.ends_with('}')),
+        "{log}"
+    );
+}
+
+/// What systemd's end of the notify socket receives.
+fn message(socket: &UnixDatagram) -> String {
+    let mut buffer = [0; 1024];
+    let length = socket.recv(&mut buffer).unwrap();
+    String::from_utf8_lossy(&buffer[..length]).trim().to_owned()
+}
+
+#[test]
+fn systemd_is_told_of_start_and_stop() {
+    let home = Home::new();
+    let path = home.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut command = home.command(&["--listen", "127.0.0.1:0"]);
+    command.env("NOTIFY_SOCKET", &path);
+    let running = Running::start(command);
+    assert_eq!(message(&socket), "READY=1");
+    drop(TcpStream::connect(running.address()).unwrap());
+    running.signal(Signal::TERM);
+    assert_eq!(message(&socket), "STOPPING=1");
+    assert_eq!(running.end(SOON).0, Some(0));
+}
+
+#[test]
+fn the_watchdog_is_fed() {
+    let home = Home::new();
+    let path = home.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut command = home.command(&["--listen", "127.0.0.1:0"]);
+    command
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "200000");
+    let running = Running::start(command);
+    assert_eq!(message(&socket), "READY=1");
+    for _ in 0..3 {
+        assert_eq!(message(&socket), "WATCHDOG=1");
+    }
+    running.signal(Signal::TERM);
+    assert_eq!(running.end(SOON).0, Some(0));
+}
+
+#[test]
+fn no_ready_message_when_it_cannot_start() {
+    let home = Home::new();
+    let path = home.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut command = home.command(&["--listen", &address]);
+    command.env("NOTIFY_SOCKET", &path);
+    assert_eq!(command.output().unwrap().status.code(), Some(1));
+    assert!(socket.recv(&mut [0; 8]).is_err());
 }

@@ -11,6 +11,7 @@ use super::proxy::has_password;
 use super::take::Take;
 use super::value::{Setting, Value, display_path};
 use super::{Bosh, ChannelBinding, Config, LogFormat, Tls};
+use crate::stream::header::normalise_domain;
 
 /// Every key outside `[domains]`, as written in errors and suggestions.
 pub(super) const KEYS: &[&str] = &[
@@ -146,7 +147,7 @@ impl Draft {
         if let [domains, name, ..] = &mut path[..]
             && domains == "domains"
         {
-            *name = Take(setting).domain(name)?;
+            *name = normalise_domain(name).unwrap_or_default();
         }
         self.places
             .insert(display_path(&path), setting.place.clone());
@@ -247,7 +248,7 @@ impl Draft {
                 if matches!(setting.value, Value::Other("a table")) {
                     self.domain(name, &take)?;
                 } else {
-                    return Err(take.wrong("must be a table, as in [domains.\"example.org\"]"));
+                    return Err(take.no_table());
                 }
             }
             ["domains", name, key] => return apply_domain(self.domain(name, &take)?, key, &take),
@@ -255,9 +256,9 @@ impl Draft {
                 let domain = self.domain(name, &take)?;
                 return apply_proxy(domain.proxy.get_or_insert_default(), key, &take);
             }
-            [table @ ("proxy" | "tls" | "features" | "bosh" | "limits" | "log" | "domains")] => {
+            ["proxy" | "tls" | "features" | "bosh" | "limits" | "log" | "domains"] => {
                 if !matches!(setting.value, Value::Other("a table")) {
-                    return Err(take.wrong(&format!("must be a table, as in [{table}]")));
+                    return Err(take.no_table());
                 }
             }
             _ => return Err(unknown(setting)),
@@ -266,16 +267,18 @@ impl Draft {
     }
 
     fn domain(&mut self, name: &str, take: &Take<'_>) -> Result<&mut DomainDraft, ConfigError> {
-        let known = take.domain(name)?;
+        let wrong = |what: String| ConfigError::Value {
+            place: take.0.place.clone(),
+            key: display_path(&["domains".to_owned(), name.to_owned()]),
+            what,
+        };
+        let known = normalise_domain(name).ok_or_else(|| wrong("is no domain name".into()))?;
         let draft = self.domains.entry(known).or_default();
         if let Place::File { .. } = take.0.place {
             let written = draft.written.get_or_insert_with(|| name.to_owned());
             if written != name {
-                return Err(ConfigError::Value {
-                    place: take.0.place.clone(),
-                    key: display_path(&["domains".to_owned(), name.to_owned()]),
-                    what: format!("is the same domain as {written:?}; keep one of the two"),
-                });
+                let what = format!("is the same domain as {written:?}; keep one of the two");
+                return Err(wrong(what));
             }
         }
         Ok(draft)
@@ -320,7 +323,7 @@ fn apply_domain(domain: &mut DomainDraft, key: &str, take: &Take<'_>) -> Result<
         "proxy" if matches!(take.0.value, Value::Other("a table")) => {
             domain.proxy.get_or_insert_default();
         }
-        "proxy" => return Err(take.wrong("must be a table, as in [domains.\"example.org\".proxy]")),
+        "proxy" => return Err(take.no_table()),
         _ => return Err(unknown(take.0)),
     }
     Ok(())
@@ -328,40 +331,47 @@ fn apply_domain(domain: &mut DomainDraft, key: &str, take: &Take<'_>) -> Result<
 
 /// An unknown key and the known one that looks most like it.
 pub(super) fn unknown(setting: &Setting) -> ConfigError {
-    let candidates: Vec<Vec<&str>> = match &setting.path[..] {
-        [domains, name, ..] if domains == "domains" => {
-            let proxy = KEYS.iter().filter(|key| key.starts_with("proxy."));
-            let keys = DOMAIN_KEYS.iter().chain(proxy);
-            let table = [domains.as_str(), name.as_str()];
-            keys.map(|key| table.into_iter().chain(key.split('.')).collect())
-                .collect()
-        }
-        [_] if matches!(setting.value, Value::Other("a table")) => KEYS
-            .iter()
-            .map(|key| key.split('.').take(1).collect())
-            .collect(),
-        _ => KEYS.iter().map(|key| key.split('.').collect()).collect(),
+    let proxy = KEYS.iter().filter(|key| key.starts_with("proxy."));
+    let (table, written, known): (_, _, Vec<&str>) = match &setting.path[..] {
+        [domains, name, rest @ ..] if matches!(domains.as_str(), "domains" | "domain") => (
+            format!("{}.", display_path(&["domains".into(), name.clone()])),
+            rest.join("."),
+            DOMAIN_KEYS.iter().chain(proxy).copied().collect(),
+        ),
+        path => (String::new(), path.join("."), KEYS.to_vec()),
     };
-    let written: Vec<&str> = setting.path.iter().map(String::as_str).collect();
-    // A key in the wrong table is as likely as a typo: the last part counts most.
-    let score = |key: &[&str]| match (key.split_last(), written.split_last()) {
-        (Some((key, table)), Some((last, within))) => {
-            0.8 * strsim::jaro_winkler(key, last)
-                + 0.2 * strsim::jaro_winkler(&table.join("."), &within.join("."))
-        }
-        _ => 0.0,
-    };
-    let best = candidates
+    let best = known
         .into_iter()
-        .max_by(|a, b| score(a).total_cmp(&score(b)));
-    let nearest = best.filter(|key| score(key) > 0.75).map(|key| {
-        let key: Vec<String> = key.into_iter().map(str::to_owned).collect();
-        display_path(&key)
-    });
+        .map(|key| (likeness(key, &written), key))
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    let nearest = best
+        .filter(|(score, _)| *score > 0.8)
+        .map(|(_, key)| format!("{table}{key}"));
     ConfigError::UnknownKey {
         place: setting.place.clone(),
         key: setting.key(),
         nearest,
+    }
+}
+
+/// How much a known key looks like a written one, up to 1. A key in the wrong table is as likely as a typo,
+/// and the right table says nothing about the key.
+fn likeness(known: &str, written: &str) -> f64 {
+    let split = |key: &str| {
+        let (table, last) = key.rsplit_once('.').unwrap_or(("", key));
+        (table.to_owned(), last.to_owned())
+    };
+    let alike = |a: &str, b: &str| {
+        let slip = strsim::osa_distance(a, b) <= 1;
+        strsim::jaro_winkler(a, b).max(if slip { 0.9 } else { 0.0 })
+    };
+    let ((table, last), (written_table, written_last)) = (split(known), split(written));
+    if table == written_table {
+        alike(&last, &written_last)
+    } else if written_table.is_empty() {
+        alike(known, written).max(0.95 * alike(&last, &written_last))
+    } else {
+        0.95 * alike(&last, &written_last)
     }
 }
 

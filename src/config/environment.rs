@@ -94,10 +94,10 @@ pub(super) fn apply(
         match KEYS.iter().find(|key| variable_part(key) == rest) {
             Some(key) => draft.apply(&as_text_where_wanted(setting, key, value))?,
             None if rest.starts_with("DOMAINS__") => warnings.push(format!(
-                "{}: domains are set in the file only; it is ignored",
+                "ignored: {}: domains are set in the file only",
                 setting.place
             )),
-            None => warnings.push(format!("{}; it is ignored", unknown(&setting))),
+            None => warnings.push(format!("ignored: {}", unknown(&setting))),
         }
     }
     Ok(())

@@ -19,7 +19,7 @@ pub enum Place {
     },
     /// In this variable of the environment.
     Environment(String),
-    /// Behind this flag.
+    /// Behind this flag of the command line.
     Flag(&'static str),
     /// Built in.
     Default,
@@ -36,12 +36,12 @@ impl fmt::Display for Place {
     }
 }
 
-/// A configuration that cannot be used. `Display` is one sentence, with what the system said.
+/// A configuration that cannot be used. `Display` is one sentence, with what the system said. Exit code 78.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// The file named by `--config` is not there, or a file cannot be read.
-    #[error("cannot read the configuration file {}: {}", .path.display(), crate::connect::error::plain(.source))]
+    #[error("cannot read the configuration file {}: {}", .path.display(), reason(.source))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -100,7 +100,7 @@ pub enum ConfigError {
         address: SocketAddr,
     },
     /// A variable of the environment that is no text.
-    #[error("environment variable {name} is not UTF-8")]
+    #[error("environment variable {name}: must be UTF-8")]
     NotText {
         /// The variable.
         name: String,
@@ -121,21 +121,12 @@ pub enum ConfigError {
     },
 }
 
-impl ConfigError {
-    /// Whether the command line itself is wrong (exit code 2), not what it asks for (exit code 78).
-    #[must_use]
-    pub fn is_usage(&self) -> bool {
-        match self {
-            Self::Value { place, .. } => matches!(place, Place::Flag(_)),
-            Self::Unreadable { .. }
-            | Self::Syntax { .. }
-            | Self::UnknownKey { .. }
-            | Self::PlainHttp { .. }
-            | Self::Remote { .. }
-            | Self::NotText { .. }
-            | Self::ProxyVariable { .. }
-            | Self::Exposed { .. } => false,
-        }
+/// What the system said about a file.
+pub(super) fn reason(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::InvalidData {
+        "not UTF-8 text".into()
+    } else {
+        crate::connect::error::plain(error)
     }
 }
 

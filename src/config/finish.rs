@@ -132,20 +132,20 @@ fn cm_url(draft: &Draft, domain: &DomainDraft, key: &str) -> Result<Option<Url>,
     };
     let wrong = |what: String| draft.conflict(&[key], what);
     // Without its value: it could hold a password.
-    let mut url = Url::parse(text)
-        .map_err(|_| wrong("is no URL like \"https://example.org/http-bind\"".into()))?;
+    let form = || wrong("must be a URL like https://example.org/http-bind".into());
+    let mut url = Url::parse(text).map_err(|_| form())?;
+    let private = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".onion"),
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => return Err(form()),
+    };
     if !matches!(url.scheme(), "https" | "http") {
         return Err(wrong(format!("has scheme {}; use https", url.scheme())));
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err(wrong("must not hold a user name or password".into()));
     }
-    let private = match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".onion"),
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        None => return Err(wrong("names no host".into())),
-    };
     if url.scheme() == "http" && !private && !domain.allow_plain_http {
         return Err(ConfigError::PlainHttp {
             place: draft.place(key),

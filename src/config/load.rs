@@ -154,13 +154,7 @@ fn apply_flags(draft: &mut Draft, flags: &Flags) -> Result<(), ConfigError> {
         set("--log", &["log", "level"], Value::Text(level.clone()))?;
     }
     if let Some((domain, url)) = &flags.domain {
-        if crate::stream::header::normalise_domain(domain).is_none() {
-            return Err(ConfigError::Value {
-                place: Place::Flag("--domain"),
-                key: format!("{domain:?}"),
-                what: "is no domain name like \"example.org\"".into(),
-            });
-        }
+        set("--domain", &["domains", domain], Value::Other("a table"))?;
         let path = ["domains", domain, "url"];
         set("--url", &path, Value::Text(url.clone()))?;
     }

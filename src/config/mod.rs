@@ -8,6 +8,8 @@ pub mod load;
 mod proxy;
 mod secret;
 mod take;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 
 use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
-use url::Url;
+use url::{Position, Url};
 
 use super::draft::{Draft, ProxyDraft};
 use super::environment::{proxy_environment, variable};
@@ -28,8 +28,8 @@ pub(super) struct Finish<'a> {
 impl Finish<'_> {
     /// `proxy` over `inherited`. `table` is its name in the file.
     ///
-    /// What it leaves out is inherited, except that user and password go with the URL: a table with a URL of
-    /// its own, or with any of the credential keys, inherits neither.
+    /// What it leaves out is inherited, except that user and password go with the URL: a table with another
+    /// URL, or with any of the credential keys, inherits neither.
     pub(super) fn proxy(
         &mut self,
         proxy: &ProxyDraft,
@@ -40,21 +40,31 @@ impl Finish<'_> {
             Some(text) => self.source(text, table)?,
             None => (inherited.source.clone(), (None, None)),
         };
+        let given = self.given(proxy, table)?;
         let username = proxy.username.clone().or(url_user);
+        if username.is_none() && given {
+            let what = "needs a user name: set username beside it";
+            return Err(self.wrong(table, &PASSWORDS, what.into()));
+        }
         let password = self.password(proxy, table)?.or(url_password);
         let credentials = match (username, password) {
             (Some(username), Some(password)) => Some(Credentials { username, password }),
-            (None, None) if proxy.url.is_none() => inherited.credentials.clone(),
-            (None, None) => None,
+            // As in other programs: a user in the URL and no password is one with an empty password.
+            (Some(username), None) if proxy.username.is_none() => Some(Credentials {
+                username,
+                password: SecretString::default(),
+            }),
             (Some(_), None) => {
                 let what =
                     "needs a password: set password, password_file or password_command beside it";
-                return Err(self.wrong(table, &["username", "url"], what.into()));
+                return Err(self.wrong(table, &["username"], what.into()));
             }
-            (None, Some(_)) => {
-                let what = "needs a user name: set username beside it";
-                return Err(self.wrong(table, &PASSWORDS, what.into()));
-            }
+            (None, Some(password)) => Some(Credentials {
+                username: String::new(),
+                password,
+            }),
+            (None, None) if source == inherited.source => inherited.credentials.clone(),
+            (None, None) => None,
         };
         match &mut source {
             ProxySource::Env(variables) => {
@@ -93,12 +103,22 @@ impl Finish<'_> {
             _ => {}
         }
         // The parser's own words could show a piece of a password.
-        let mut url = Url::parse(text).map_err(|_| wrong(FORMS))?;
+        let hint = if text.contains('@') {
+            format!(
+                "; a password with special characters belongs into {table}.password, or percent-encoded into the URL"
+            )
+        } else {
+            String::new()
+        };
+        let mut url = Url::parse(text).map_err(|_| wrong(&format!("{FORMS}{hint}")))?;
         if !SCHEMES.contains(&url.scheme()) {
             return Err(wrong(FORMS));
         }
         if url.host_str().is_none_or(str::is_empty) {
             return Err(wrong("names no host"));
+        }
+        if !matches!(&url[Position::BeforePath..], "" | "/") {
+            return Err(wrong(&format!("must end with the host and port{hint}")));
         }
         let decode = |text: &str| {
             let decoded = percent_decode_str(text).decode_utf8();
@@ -120,22 +140,28 @@ impl Finish<'_> {
         ))
     }
 
-    /// The password from the one key that is set.
-    fn password(
-        &mut self,
-        proxy: &ProxyDraft,
-        table: &str,
-    ) -> Result<Option<SecretString>, ConfigError> {
+    /// Whether one of the three password keys is set, and not two.
+    fn given(&self, proxy: &ProxyDraft, table: &str) -> Result<bool, ConfigError> {
         let given = [
             proxy.password.is_some(),
             proxy.password_file.is_some(),
             proxy.password_command.is_some(),
         ];
         let mut set = PASSWORDS.iter().zip(given).filter(|(_, given)| *given);
-        if let (Some(first), Some((second, _))) = (set.next(), set.next()) {
-            let what = format!("stands beside {}.{}; keep one of the two", table, first.0);
+        let first = set.next();
+        if let (Some((first, _)), Some((second, _))) = (first, set.next()) {
+            let what = format!("stands beside {table}.{first}; keep one of the two");
             return Err(self.wrong(table, &[second], what));
         }
+        Ok(first.is_some())
+    }
+
+    /// The password from the key that is set.
+    fn password(
+        &mut self,
+        proxy: &ProxyDraft,
+        table: &str,
+    ) -> Result<Option<SecretString>, ConfigError> {
         if let Some(password) = &proxy.password {
             return Ok(Some(password.clone()));
         }
@@ -192,12 +218,17 @@ impl Finish<'_> {
 
 const PASSWORDS: [&str; 3] = ["password", "password_file", "password_command"];
 
-/// Whether the text of a URL holds a password.
+/// Whether the text of a URL holds a password, also where a slash or hash in it ends the host too early.
 #[must_use]
 pub fn has_password(url: &str) -> bool {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-    authority
-        .rsplit_once('@')
-        .is_some_and(|(userinfo, _)| userinfo.contains(':'))
+    match Url::parse(url) {
+        Ok(parsed) if parsed.has_host() => {
+            let path = &parsed[Position::BeforePath..];
+            parsed.password().is_some() || (path.contains('@') && rest.contains(':'))
+        }
+        Ok(_) | Err(_) => rest
+            .rsplit_once('@')
+            .is_some_and(|(user, _)| user.contains(':')),
+    }
 }

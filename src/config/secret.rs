@@ -6,19 +6,20 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use crate::connect::error::plain;
+use super::error::reason;
+use crate::driver::clock::now;
 
 /// Time for `password_command`.
 pub(super) const COMMAND_LIMIT: Duration = Duration::from_secs(10);
 /// Largest password file or command output, in bytes.
 const MAX_BYTES: u64 = 64 * 1024;
 /// How often a command that has closed its output is asked whether it has ended.
-const POLL: Duration = Duration::from_millis(10);
+const POLL: Duration = Duration::from_millis(1);
 
 /// Whether users other than the owner can read the file.
 pub(super) fn is_exposed(meta: &Metadata) -> bool {
@@ -30,7 +31,7 @@ pub(super) fn is_exposed(meta: &Metadata) -> bool {
 /// # Errors
 /// What is wrong, to stand behind the key.
 pub(super) fn from_file(path: &Path) -> Result<(SecretString, bool), String> {
-    let failed = |e: io::Error| format!("cannot be read from {}: {}", path.display(), plain(&e));
+    let failed = |e: io::Error| format!("cannot be read from {}: {}", path.display(), reason(&e));
     let file = File::open(path).map_err(failed)?;
     let exposed = file
         .metadata()
@@ -52,8 +53,8 @@ pub(super) fn from_command(command: &str, limit: Duration) -> Result<SecretStrin
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
-        .map_err(|e| format!("cannot be run: {}", plain(&e)))?;
-    let result = finish(&mut child, limit);
+        .map_err(|e| format!("cannot be run: {}", reason(&e)))?;
+    let result = finish(&mut child, limit, now() + limit);
     if result.is_err() {
         // It may have ended by itself; either way it is gone afterwards.
         let _ = child.kill();
@@ -67,7 +68,11 @@ pub(super) fn from_command(command: &str, limit: Duration) -> Result<SecretStrin
 }
 
 /// Output and exit status, within the limit.
-fn finish(child: &mut Child, limit: Duration) -> Result<(Zeroizing<String>, ExitStatus), String> {
+fn finish(
+    child: &mut Child,
+    limit: Duration,
+    deadline: Instant,
+) -> Result<(Zeroizing<String>, ExitStatus), String> {
     let late = || format!("did not end within {} s", limit.as_secs_f32());
     let stdout = child.stdout.take().ok_or("has no output")?;
     let (tell, told) = mpsc::channel();
@@ -77,10 +82,9 @@ fn finish(child: &mut Child, limit: Duration) -> Result<(Zeroizing<String>, Exit
     });
     let text = told.recv_timeout(limit).map_err(|_| late())?;
     // Its output is closed: nearly always it has ended, too.
-    for _ in 0..=(limit.as_millis() / POLL.as_millis()) {
-        let status = child.try_wait().map_err(|e| plain(&e))?;
-        if let Some(status) = status {
-            let text = text.map_err(|e| format!("printed no password: {}", plain(&e)))?;
+    while now() < deadline {
+        if let Some(status) = child.try_wait().map_err(|e| reason(&e))? {
+            let text = text.map_err(|e| format!("printed no password: {}", reason(&e)))?;
             return Ok((text, status));
         }
         std::thread::sleep(POLL);
@@ -97,7 +101,7 @@ fn read(from: impl io::Read) -> io::Result<Zeroizing<String>> {
     }
     match std::str::from_utf8(&bytes) {
         Ok(text) => Ok(Zeroizing::new(text.to_owned())),
-        Err(_) => Err(io::Error::other("it is not UTF-8")),
+        Err(_) => Err(io::ErrorKind::InvalidData.into()),
     }
 }
 
@@ -130,7 +134,7 @@ mod tests {
         for (command, sentence) in [
             ("echo hunter2; exit 3", "failed (exit status: 3)"),
             ("true", "printed no password on its first line"),
-            ("printf '\\377'", "printed no password: it is not UTF-8"),
+            ("printf '\\377'", "printed no password: not UTF-8 text"),
             (
                 "head -c 70000 /dev/zero",
                 "printed no password: it is larger than 64 KiB",

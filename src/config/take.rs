@@ -10,9 +10,6 @@ use super::value::{Setting, Value};
 /// Reads a setting's value as what its key wants.
 pub(super) struct Take<'a>(pub(super) &'a Setting);
 
-/// Words for `log.level`.
-const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-
 impl Take<'_> {
     pub(super) fn wrong(&self, what: &str) -> ConfigError {
         ConfigError::Value {
@@ -22,7 +19,11 @@ impl Take<'_> {
         }
     }
 
-    pub(super) fn expected(&self, wanted: &str) -> ConfigError {
+    pub(super) fn no_table(&self) -> ConfigError {
+        self.wrong(&format!("must be a table, as in [{}]", self.0.key()))
+    }
+
+    fn expected(&self, wanted: &str) -> ConfigError {
         self.wrong(&format!("must be {wanted}, not {}", self.0.value.kind()))
     }
 
@@ -120,11 +121,13 @@ impl Take<'_> {
 
     pub(super) fn level(&self) -> Result<String, ConfigError> {
         let text = self.text()?;
-        // The filter takes any word as the name of a module, so a misspelt level would silence the log.
-        let module = |word: &str| {
-            !word.contains(['=', '[', ',']) && !LEVELS.iter().any(|l| l.eq_ignore_ascii_case(word))
+        // The filter takes a misspelt level for the name of a module.
+        let known = |part: &str| match part.rsplit_once('=') {
+            Some((_, level)) => is_level(level),
+            None => part.contains([':', '[']) || is_level(part),
         };
-        if module(text.trim()) || tracing_subscriber::EnvFilter::try_new(&text).is_err() {
+        let parses = tracing_subscriber::EnvFilter::try_new(&text).is_ok();
+        if !parses || !text.split(',').all(known) {
             return Err(self.wrong(
                 "must be error, warn, info, debug or trace, or a filter like \"info,xbosh=debug\"",
             ));
@@ -187,10 +190,14 @@ impl Take<'_> {
 
     pub(super) fn domain(&self, text: &str) -> Result<String, ConfigError> {
         let domain = crate::stream::header::normalise_domain(text);
-        domain.ok_or_else(|| {
-            self.wrong(&format!(
-                "has {text:?}, which is no domain name like \"example.org\""
-            ))
-        })
+        domain.ok_or_else(|| self.wrong(&format!("has {text:?}, which is no domain name")))
     }
+}
+
+fn is_level(text: &str) -> bool {
+    let text = text.trim();
+    !text.is_empty()
+        && text
+            .parse::<tracing_subscriber::filter::LevelFilter>()
+            .is_ok()
 }

@@ -282,7 +282,10 @@ mod tests {
                 theirs.read_buf(&mut head).await.unwrap();
             }
             for byte in reply {
-                theirs.write_all(&[*byte]).await.unwrap();
+                // The asking side hangs up once it has seen enough.
+                if theirs.write_all(&[*byte]).await.is_err() {
+                    break;
+                }
                 tokio::task::yield_now().await;
             }
             drop(theirs);

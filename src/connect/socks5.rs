@@ -221,7 +221,10 @@ mod tests {
                 buffer.truncate(count);
                 seen.push(buffer);
                 for byte in *reply {
-                    theirs.write_all(&[*byte]).await.unwrap();
+                    // The asking side hangs up once it has seen enough.
+                    if theirs.write_all(&[*byte]).await.is_err() {
+                        break;
+                    }
                     tokio::task::yield_now().await;
                 }
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{CertificateError, ClientConfig};
 use rustls_platform_verifier::Verifier;
@@ -43,7 +43,7 @@ pub(super) fn client_config(
         (Some(chain), Some(private)) => {
             let certificates = certificates(chain, "tls.client_cert")?;
             let private_key = PrivateKeyDer::from_pem_file(private)
-                .map_err(|e| file_error("tls.client_key", private, &e.to_string()))?;
+                .map_err(|e| file_error("tls.client_key", private, &pem_error(e)))?;
             builder
                 .with_client_auth_cert(certificates, private_key)
                 .map_err(|e| file_error("tls.client_key", private, &e.to_string()))?
@@ -76,13 +76,20 @@ fn certificates(
     key: &'static str,
 ) -> Result<Vec<CertificateDer<'static>>, ConnectError> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path)
-        .map_err(|e| file_error(key, path, &e.to_string()))?
+        .map_err(|e| file_error(key, path, &pem_error(e)))?
         .collect();
-    let found = found.map_err(|e| file_error(key, path, &e.to_string()))?;
+    let found = found.map_err(|e| file_error(key, path, &pem_error(e)))?;
     if found.is_empty() {
         return Err(file_error(key, path, "it holds no PEM certificate"));
     }
     Ok(found)
+}
+
+fn pem_error(error: pem::Error) -> String {
+    match error {
+        pem::Error::Io(error) => plain(&error),
+        other => format!("no PEM: {other}"),
+    }
 }
 
 fn file_error(key: &'static str, path: &Path, said: &str) -> ConnectError {

@@ -22,6 +22,8 @@ use crate::{stream, xml};
 
 /// How long a client may take to close its side once we have closed ours (S-18).
 const LINGER: Duration = Duration::from_secs(5);
+/// The same when the sidecar stops: one client that is slow must not take up all the time there is (S-47).
+const LINGER_STOPPING: Duration = Duration::from_secs(1);
 /// Bytes read from a client at once.
 const READ_BYTES: usize = 32 * 1024;
 /// Bytes read from one client before others get a turn.
@@ -131,7 +133,8 @@ impl Connection {
             let closed = self.bridge.is_client_closed() && self.bridge.output().is_empty();
             if closed && !self.output_closed {
                 self.close_output().await;
-                linger_until = Some(clock::now() + LINGER);
+                let linger = if stopping { LINGER_STOPPING } else { LINGER };
+                linger_until = Some(clock::now() + linger);
             }
             if self.bridge.is_finished() && self.output_closed && self.input_closed {
                 return;
@@ -154,7 +157,9 @@ impl Connection {
                     // A dropped sender means that the sidecar is gone: stop as well.
                     if changed.is_err() || *stop.borrow() {
                         stopping = true;
-                        self.bridge.shutdown(clock::now());
+                        let now = clock::now();
+                        linger_until = linger_until.map(|until| until.min(now + LINGER_STOPPING));
+                        self.bridge.shutdown(now);
                     }
                 }
                 Some(key) = self.written_rx.recv() => self.bridge.handle_written(key, clock::now()),

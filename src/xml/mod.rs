@@ -5,7 +5,7 @@
 //! instructions, document types and entities other than the five are refused, never expanded.
 //!
 //! - [`framer`]: bytes to [`Frame`]s, zero-copy.
-//! - [`token`]: what one tag or text may look like.
+//! - `token`: what one tag or text may look like.
 //! - [`element`]: one complete element, its bytes as they came and what is known of it.
 //! - [`scope`]: the root's namespace declarations, and what an element takes along when it moves.
 

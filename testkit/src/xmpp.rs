@@ -86,6 +86,12 @@ impl Server {
     /// A new client; what it is sent comes out of the receiver.
     #[must_use]
     pub fn connect(&self) -> (Stream, UnboundedReceiver<Out>) {
+        self.connect_as("")
+    }
+
+    /// As [`Self::connect`], with this stream id.
+    #[must_use]
+    pub fn connect_as(&self, _id: &str) -> (Stream, UnboundedReceiver<Out>) {
         let (sink, out) = mpsc::unbounded_channel();
         let stream = Stream {
             server: self.clone(),

@@ -65,9 +65,9 @@ fn unknown_variables_are_worth_a_warning() {
     ];
     let loaded = Folder::new("").load(&variables).unwrap();
     insta::assert_snapshot!(loaded.warnings.join("\n"), @r#"
-    environment variable XBOSH_BOSH__WAITT: unknown key bosh.waitt; did you mean bosh.wait?; it is ignored
-    environment variable XBOSH_DOMAINS__X__URL: domains are set in the file only; it is ignored
-    environment variable XBOSH_PROXY.URL: unknown key "proxy.url"; it is ignored
+    ignored: environment variable XBOSH_BOSH__WAITT: unknown key bosh.waitt; did you mean bosh.wait?
+    ignored: environment variable XBOSH_DOMAINS__X__URL: domains are set in the file only
+    ignored: environment variable XBOSH_PROXY.URL: unknown key "proxy.url"; did you mean proxy.url?
     "#);
 }
 
@@ -78,7 +78,7 @@ fn a_variable_that_is_no_text_is_an_error_only_if_we_read_it() {
         let error = environment([(name.into(), broken())]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            format!("environment variable {name} is not UTF-8")
+            format!("environment variable {name}: must be UTF-8")
         );
     }
     let other = environment([("LS_COLORS".into(), broken()), ("A".into(), "b".into())]);

@@ -76,9 +76,9 @@ pub(crate) fn mistake(text: &str) -> String {
     Folder::new(text).mistake(&[])
 }
 
-/// The sentence for flags alone, and whether it is one about usage.
-pub(crate) fn flag_mistake(text: &str, flags: Flags) -> (String, bool) {
+/// The sentence for these flags.
+pub(crate) fn flag_mistake(text: &str, flags: Flags) -> String {
     let folder = Folder::new(text);
     let error = folder.load_with(&[], flags).unwrap_err();
-    (folder.shown(&error), error.is_usage())
+    folder.shown(&error)
 }

@@ -1,7 +1,7 @@
 //! XMPP client libraries that know nothing of xbosh, in front of it.
 //!
 //! Their scripts log in, send numbered messages to an echo on direct TCP, wait for each echo, and log out.
-//! `./test` installs the libraries into `target/`; `XBOSH_TEST_VENV` and `XBOSH_TEST_NODE` name other places.
+//! `./test` installs the libraries into the target folder; `XBOSH_TEST_VENV` and `XBOSH_TEST_NODE` name other places.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -55,14 +55,15 @@ impl Library {
 }
 
 fn place(variable: &str, default: &str) -> PathBuf {
-    env::var_os(variable).map_or_else(
-        || {
-            Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("target")
-                .join(default)
-        },
-        PathBuf::from,
-    )
+    env::var_os(variable).map_or_else(|| build_folder().join(default), PathBuf::from)
+}
+
+/// Cargo's target folder, wherever it is: two above the program.
+fn build_folder() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_xbosh"))
+        .ancestors()
+        .nth(2)
+        .unwrap()
 }
 
 async fn chat(library: Library, site: Site, name: &str) {

@@ -3,17 +3,26 @@
 //! the way is scripted by [`Fault`]s.
 
 mod fault;
+mod oracle;
+mod process;
 mod profile;
+mod reply;
+mod request;
 mod serve;
 mod session;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use fault::{Fault, Rule, When};
-pub use profile::Profile;
-use session::Session;
+pub use fault::{Fault, Kind, Rule, When};
+use oracle::Oracle;
+use process::Handle;
+pub use profile::{AtEnd, Errors, Pause, Profile, Superseded, WrongRid};
+use session::Command;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 
 use crate::Service;
 use crate::tls::Acceptor;
@@ -59,32 +68,39 @@ impl Post {
 }
 
 #[derive(Default)]
-pub(crate) struct State {
-    pub(crate) posts: Vec<Post>,
-    pub(crate) violations: Vec<String>,
-    pub(crate) rules: Vec<Rule>,
-    pub(crate) sessions: HashMap<String, Arc<Mutex<Session>>>,
-    /// Bodies by sid and rid, to see that repeats are byte-identical.
-    pub(crate) bodies: HashMap<(String, u64), String>,
-    pub(crate) connections: u64,
-    pub(crate) opened: u64,
+struct State {
+    posts: Vec<Post>,
+    oracle: Oracle,
+    rules: Vec<Rule>,
+    sessions: HashMap<String, Handle>,
+    connections: u64,
+    exchanges: u64,
     /// Sessions demand this cookie, set at creation.
-    pub(crate) cookie: bool,
+    cookie: bool,
 }
 
-pub(crate) struct Shared {
-    pub(crate) server: Server,
-    pub(crate) profile: Profile,
-    pub(crate) state: Mutex<State>,
+struct Shared {
+    server: Server,
+    profile: Profile,
+    state: Mutex<State>,
+    /// Answers written so far.
+    written: watch::Sender<u64>,
 }
 
 impl Shared {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn violation(&self, text: impl Into<String>) {
-        self.lock().violations.push(text.into());
+    fn session(&self, sid: &str) -> Option<UnboundedSender<Command>> {
+        self.lock()
+            .sessions
+            .get(sid)
+            .map(|handle| handle.commands.clone())
+    }
+
+    fn violation(&self, text: &str) {
+        self.lock().oracle.violations.push(text.to_owned());
     }
 }
 
@@ -102,6 +118,7 @@ impl Cm {
             server: server.clone(),
             profile,
             state: Mutex::default(),
+            written: watch::Sender::new(0),
         });
         let scheme = if tls.is_some() { "https" } else { "http" };
         let serving = Arc::clone(&shared);
@@ -147,7 +164,7 @@ impl Cm {
     /// What clients did against the specification.
     #[must_use]
     pub fn violations(&self) -> Vec<String> {
-        self.shared.lock().violations.clone()
+        self.shared.lock().oracle.violations.clone()
     }
 
     /// Connections accepted so far.
@@ -167,18 +184,16 @@ impl Cm {
         self.shared.lock().sessions.len()
     }
 
-    /// Waits until every session has a request held that carried nothing.
+    /// Waits until every session, and there is one, has a request that is not answered.
     pub async fn poll_is_held(&self) {
         loop {
-            let sessions: Vec<_> = self.shared.lock().sessions.values().cloned().collect();
-            let held = |session: &Arc<Mutex<Session>>| {
-                session
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .unanswered()
-                    > 0
+            let held = {
+                let state = self.shared.lock();
+                let mut sessions = state.sessions.values();
+                !state.sessions.is_empty()
+                    && sessions.all(|s| s.unanswered.load(Ordering::Acquire) > 0)
             };
-            if !sessions.is_empty() && sessions.iter().all(held) {
+            if held {
                 return;
             }
             tokio::task::yield_now().await;
@@ -187,18 +202,12 @@ impl Cm {
 
     /// Ends every session with this condition, as a reply to what is held.
     pub fn terminate_all(&self, condition: &str, inner: &str) {
-        let sessions: Vec<_> = self
-            .shared
-            .lock()
-            .sessions
-            .drain()
-            .map(|(_, s)| s)
-            .collect();
-        for session in sessions {
-            session
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .end(Some(condition), inner);
+        for session in self.shared.lock().sessions.values() {
+            // It may be ending already.
+            let _ = session.commands.send(Command::End {
+                condition: condition.to_owned(),
+                inner: inner.to_owned(),
+            });
         }
     }
 }

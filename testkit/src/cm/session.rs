@@ -1,304 +1,432 @@
-//! One BOSH session on the manager's side.
+//! One BOSH session on the manager's side: requests in rid order, answers oldest first, copies for repeats.
+
+mod end;
+mod repeat;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use sha1::{Digest as _, Sha1};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::profile::Profile;
+use super::fault::Kind;
+use super::profile::{Pause, Profile, WrongRid};
+use super::reply::Answer;
+use super::request::Request;
 use crate::xmpp::{Out, Stream};
+
+type Reply = oneshot::Sender<Answer>;
 
 /// A request whose answer is still owed.
 struct Held {
+    /// Which exchange carries it.
+    id: u64,
     rid: u64,
-    reply: oneshot::Sender<String>,
+    reply: Reply,
     since: Instant,
+    kind: Kind,
+    /// The client's own payload, to be sent back with an empty answer (cm-quirks 4.3).
+    echo: Option<String>,
 }
 
 /// A request that came before its turn.
 struct Early {
-    parsed: Parsed,
-    reply: oneshot::Sender<String>,
+    id: u64,
+    request: Request,
+    reply: Reply,
 }
 
-/// What a request says.
-#[derive(Clone, Debug)]
-pub(crate) struct Parsed {
-    pub(crate) rid: u64,
-    pub(crate) terminate: bool,
-    pub(crate) restart: bool,
-    /// Children as standalone text.
-    pub(crate) children: Vec<String>,
+/// What a session takes in.
+pub(super) enum Command {
+    /// A request of its client.
+    Request {
+        /// Which exchange carries it.
+        id: u64,
+        request: Box<Request>,
+        /// The client is overactive.
+        overactive: bool,
+        reply: Reply,
+    },
+    /// The client has closed the connection of this exchange.
+    Abandon(u64),
+    /// The manager ends the session.
+    End { condition: String, inner: String },
 }
 
-pub(crate) struct Session {
-    pub(crate) sid: String,
+pub(super) struct Session {
+    pub(super) sid: String,
     profile: Profile,
     wait: Duration,
+    hold: usize,
     next_rid: u64,
     held: VecDeque<Held>,
     early: BTreeMap<u64, Early>,
-    stored: VecDeque<(u64, String)>,
+    /// Processed, unanswered, and nobody waits for the answer.
+    abandoned: BTreeMap<u64, Kind>,
+    /// Bodies sent, by rid.
+    stored: BTreeMap<u64, Answer>,
+    /// Payload of the last requests, where nothing is put in order.
+    recent: BTreeMap<u64, Vec<String>>,
     pending: VecDeque<String>,
     stream: Stream,
-    out: UnboundedReceiver<Out>,
+    pub(super) out: UnboundedReceiver<Out>,
     features_owed: bool,
-    ended: Option<String>,
-    pub(crate) last_seen: Instant,
-}
-
-/// What became of a request.
-pub(crate) enum Taken {
-    /// The answer comes when it comes.
-    Waits(oneshot::Receiver<String>),
-    /// At once.
-    Now(String),
+    key: Option<String>,
+    silent: Vec<Reply>,
+    last_seen: Instant,
+    inactivity: Duration,
+    /// What the next request is told, when the session has ended while none was held.
+    last_word: Option<Answer>,
+    /// Answers that go out when nobody can find the session any more.
+    pub(super) parting: Vec<(Reply, Answer)>,
+    pub(super) over: bool,
 }
 
 impl Session {
-    pub(crate) fn new(
+    /// A session that begins with this creation request.
+    pub(super) fn new(
         sid: String,
-        rid: u64,
-        wait: Duration,
+        request: &Request,
+        terms: (u64, u64),
         profile: Profile,
-        stream: Stream,
-        out: UnboundedReceiver<Out>,
+        link: (Stream, UnboundedReceiver<Out>),
     ) -> Self {
+        let inactivity = Duration::from_secs(profile.inactivity);
+        let (stream, out) = link;
         Self {
             sid,
-            profile,
-            wait,
-            next_rid: rid + 1,
+            wait: Duration::from_secs(terms.0),
+            hold: usize::try_from(terms.1).unwrap_or(1),
+            next_rid: request.rid + 1,
             held: VecDeque::new(),
             early: BTreeMap::new(),
-            stored: VecDeque::new(),
+            abandoned: BTreeMap::new(),
+            stored: BTreeMap::new(),
+            recent: BTreeMap::new(),
             pending: VecDeque::new(),
             stream,
             out,
             features_owed: true,
-            ended: None,
+            key: request.new_key.clone().filter(|_| profile.keys),
+            silent: Vec::new(),
             last_seen: Instant::now(),
+            inactivity,
+            last_word: None,
+            parting: Vec::new(),
+            over: false,
+            profile,
         }
     }
 
-    pub(crate) fn features(&mut self) -> String {
+    pub(super) fn features(&mut self) -> String {
         self.features_owed = false;
         self.stream.features()
     }
 
-    pub(crate) fn inactive_for(&self) -> Duration {
-        if self.held.is_empty() {
-            self.last_seen.elapsed()
-        } else {
-            Duration::ZERO
+    /// The creation request was answered.
+    pub(super) fn opened(&mut self, rid: u64, answer: &Answer) {
+        if !self.profile.restart_apart {
+            self.store(rid, answer.clone());
         }
+        self.last_seen = Instant::now();
     }
 
-    /// Requests that are not answered yet.
-    pub(crate) fn unanswered(&self) -> usize {
+    /// Requests that are not answered.
+    pub(super) fn unanswered(&self) -> usize {
         self.held.len() + self.early.len()
     }
 
-    pub(crate) fn is_repeat(&self, rid: u64) -> bool {
-        rid < self.next_rid
-    }
-
-    pub(crate) fn take(&mut self, parsed: Parsed) -> Taken {
-        self.last_seen = Instant::now();
-        let rid = parsed.rid;
-        let (reply, answer) = oneshot::channel();
-        if let Some((_, stored)) = self.stored.iter().find(|(known, _)| *known == rid) {
-            return Taken::Now(stored.clone());
-        }
-        if let Some(ended) = &self.ended {
-            return Taken::Now(ended.clone());
-        }
-        if let Some(held) = self.held.iter_mut().find(|held| held.rid == rid) {
-            // The older copy is answered empty, the new one held.
-            let old = std::mem::replace(&mut held.reply, reply);
-            let _ = old.send(self.wrap("", ""));
-            return Taken::Waits(answer);
-        }
-        if rid < self.next_rid || rid > self.next_rid + self.profile.requests as u64 {
-            return Taken::Now(terminate(Some("item-not-found"), ""));
-        }
-        if rid > self.next_rid {
-            self.early.insert(rid, Early { parsed, reply });
-            return Taken::Waits(answer);
-        }
-        self.run(parsed, reply);
-        while let Some(early) = self.early.remove(&self.next_rid) {
-            if self.profile.stalls && self.pending.is_empty() {
-                // Looked at again only when the missing one had something to answer.
-                self.early.insert(early.parsed.rid, early);
-                break;
+    pub(super) fn handle(&mut self, command: Command) {
+        match command {
+            Command::Request {
+                id,
+                request,
+                overactive,
+                reply,
+            } => self.request(id, *request, overactive, reply),
+            Command::Abandon(id) => {
+                if let Some(at) = self.held.iter().position(|held| held.id == id)
+                    && let Some(held) = self.held.remove(at)
+                {
+                    self.abandoned.insert(held.rid, held.kind);
+                    self.last_seen = Instant::now();
+                }
             }
-            self.run(early.parsed, early.reply);
+            Command::End { condition, inner } => self.end(Some(&condition), &inner, None),
         }
         self.settle();
-        Taken::Waits(answer)
     }
 
-    fn run(&mut self, parsed: Parsed, reply: oneshot::Sender<String>) {
-        self.next_rid = parsed.rid + 1;
-        self.held.push_back(Held {
-            rid: parsed.rid,
+    fn request(&mut self, id: u64, request: Request, overactive: bool, reply: Reply) {
+        self.last_seen = Instant::now();
+        let rid = request.rid;
+        if let Some(last) = self.last_word.take() {
+            self.parting.push((reply, last));
+            self.over = true;
+        } else if overactive && self.profile.strict_window {
+            self.hold(id, &request, reply);
+            self.end(Some("policy-violation"), "", Some(rid));
+        } else if let Some(stored) = self.stored.get(&rid) {
+            send(reply, stored.clone());
+        } else if self.held.iter().any(|held| held.rid == rid) && self.profile.stored > 0 {
+            self.supersede(id, &request, reply);
+        } else if self.abandoned.remove(&rid).is_some() {
+            self.hold(id, &request, reply);
+        } else if let Some(early) = self.early.remove(&rid) {
+            self.parked_again(early, id, request, reply);
+        } else if self.recent.contains_key(&rid) {
+            self.repeated_without_store(id, &request, reply);
+        } else if rid < self.next_rid && self.profile.in_order {
+            match self.profile.wrong_rid {
+                WrongRid::EndsOrSilent => self.silent.push(reply),
+                _ => self.wrong_rid(id, &request, reply),
+            }
+        } else if rid >= self.next_rid + self.profile.requests as u64 + u64::from(request.terminate)
+        {
+            self.wrong_rid(id, &request, reply);
+        } else if rid > self.next_rid && self.profile.in_order {
+            self.early.insert(rid, Early { id, request, reply });
+        } else {
+            self.run(id, &request, reply);
+            if !self.profile.stalls {
+                self.run_early();
+            }
+        }
+    }
+
+    fn hold(&mut self, id: u64, request: &Request, reply: Reply) {
+        let held = Held {
+            id,
+            rid: request.rid,
             reply,
             since: Instant::now(),
-        });
-        let restarts = parsed.restart || self.profile.any_request_restarts && !parsed.terminate;
-        if restarts
+            kind: request.kind(),
+            echo: None,
+        };
+        let at = self
+            .held
+            .iter()
+            .position(|other| other.rid > held.rid)
+            .unwrap_or(self.held.len());
+        self.held.insert(at, held);
+    }
+
+    /// XEP-0124 section 15.4.
+    fn key_fits(&mut self, request: &Request) -> bool {
+        let Some(expected) = &self.key else {
+            return true;
+        };
+        let Some(key) = &request.key else {
+            return false;
+        };
+        let digest: String = Sha1::digest(key.as_bytes())
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        let fits = digest.eq_ignore_ascii_case(expected);
+        self.key = request.new_key.clone().or_else(|| request.key.clone());
+        fits
+    }
+
+    fn run(&mut self, id: u64, request: &Request, reply: Reply) {
+        let rid = request.rid;
+        self.next_rid = self.next_rid.max(rid + 1);
+        if !self.profile.in_order {
+            self.recent.insert(rid, request.children.clone());
+            while self.recent.len() > 16 {
+                self.recent.pop_first();
+            }
+        }
+        if let Some(pause) = request.pause {
+            match self.profile.pause {
+                Pause::Silent => return self.silent.push(reply),
+                Pause::Works => {
+                    self.hold(id, request, reply);
+                    self.inactivity = Duration::from_secs(pause);
+                    return self.release(0);
+                }
+                Pause::Poll => {}
+            }
+        } else {
+            self.inactivity = Duration::from_secs(self.profile.inactivity);
+        }
+        self.hold(id, request, reply);
+        if !self.key_fits(request) {
+            return self.end(Some("item-not-found"), "", Some(rid));
+        }
+        let restarts = if self.profile.literal_restart {
+            request.literal_restart
+        } else {
+            request.restart
+        };
+        let triggers = restarts || self.profile.any_request_restarts && !request.terminate;
+        if triggers
             && self.stream.is_authenticated()
-            && self.features_owed
             && self.stream.jid().is_none()
+            && (self.features_owed || restarts && self.profile.restarts_again)
         {
             let features = self.features();
             self.pending.push_back(features);
+            if self.profile.restart_apart {
+                return self.answer_apart(rid);
+            }
         }
-        for child in &parsed.children {
-            self.stream.feed(child);
+        if !(restarts && self.profile.literal_restart) {
+            for child in &request.children {
+                self.stream.feed(child);
+            }
         }
         self.collect();
         if !self.profile.features_at_once
             && self.features_owed
             && !self.stream.is_authenticated()
-            && parsed.children.is_empty()
+            && request.children.is_empty()
         {
             let features = self.features();
             self.pending.push_back(features);
         }
-        if parsed.terminate {
-            self.end(None, "");
+        if request.terminate {
+            self.end(None, "", Some(rid));
+        }
+    }
+
+    fn answer_apart(&mut self, rid: u64) {
+        if let Some(at) = self.held.iter().position(|held| held.rid == rid)
+            && let Some(held) = self.held.remove(at)
+        {
+            let inner: String = self.pending.drain(..).collect();
+            send(held.reply, Answer::ok(self.body(rid, &inner)));
+        }
+    }
+
+    fn run_early(&mut self) {
+        while let Some(early) = self.early.remove(&self.next_rid) {
+            self.run(early.id, &early.request, early.reply);
         }
     }
 
     /// Takes what the server has for the client.
-    pub(crate) fn collect(&mut self) {
+    fn collect(&mut self) {
         while let Ok(out) = self.out.try_recv() {
-            match out {
-                Out::Element(element) => {
-                    self.features_owed |= element.starts_with("<success");
-                    let element = if self.profile.bare_stanzas {
-                        element.replacen(" xmlns='jabber:client'", "", 1)
-                    } else {
-                        element
-                    };
-                    self.pending.push_back(element);
-                }
-                Out::Close => self.end(Some("remote-stream-error"), ""),
-            }
+            self.deliver(out);
         }
     }
 
-    /// Answers what can be answered: payload on the oldest, and no more held than one.
-    pub(crate) fn settle(&mut self) {
+    /// Something for the client.
+    pub(super) fn deliver(&mut self, out: Out) {
+        match out {
+            Out::Element(element) => {
+                self.features_owed |=
+                    element.starts_with("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'");
+                self.pending.push_back(self.dress(element));
+            }
+            Out::Close => self.end(Some("remote-stream-error"), "", None),
+        }
+    }
+
+    /// Stanzas of TCP clients have no namespace of their own; some managers leave it out for all.
+    fn dress(&self, element: String) -> String {
+        const CLIENT: &str = " xmlns='jabber:client'";
+        let end = element.find('>').unwrap_or(0);
+        let name = element.find([' ', '>', '/']).unwrap_or(0);
+        let stanza = matches!(&element[..name], "<message" | "<presence" | "<iq");
+        match element[..end].find(CLIENT) {
+            Some(at) if self.profile.bare_stanzas => {
+                format!("{}{}", &element[..at], &element[at + CLIENT.len()..])
+            }
+            None if stanza && !self.profile.bare_stanzas && !element[..end].contains(" xmlns=") => {
+                format!("{}{CLIENT}{}", &element[..name], &element[name..])
+            }
+            _ => element,
+        }
+    }
+
+    /// Answers what can be answered: payload on the oldest, and no more held than agreed.
+    pub(super) fn settle(&mut self) {
         self.collect();
-        if !self.pending.is_empty()
+        while !self.pending.is_empty()
             && let Some(held) = self.held.pop_front()
         {
-            let inner: String = self.pending.drain(..).collect();
-            self.answer(held, "", &inner);
-        }
-        while self.held.len() > 1 {
-            if let Some(held) = self.held.pop_front() {
-                self.answer(held, "", "");
+            let count = self.pending.len().min(self.profile.max_payloads);
+            let inner: String = self.pending.drain(..count).collect();
+            self.answer(held, &inner);
+            if self.profile.stalls {
+                self.run_early();
             }
         }
+        self.release(if self.wait.is_zero() { 0 } else { self.hold });
     }
 
-    /// Answers what has been held for `wait`.
-    pub(crate) fn expire(&mut self) {
-        while self
-            .held
-            .front()
-            .is_some_and(|held| held.since.elapsed() >= self.wait)
+    fn release(&mut self, keep: usize) {
+        while self.held.len() > keep
+            && let Some(held) = self.held.pop_front()
         {
-            if let Some(held) = self.held.pop_front() {
-                self.answer(held, "", "");
-            }
+            self.answer(held, "");
         }
     }
 
     /// When [`Self::expire`] has something to do.
-    pub(crate) fn next_expiry(&self) -> Option<Instant> {
-        self.held.front().map(|held| held.since + self.wait)
+    pub(super) fn deadline(&self) -> Instant {
+        match self.held.front() {
+            Some(held) => held.since + self.wait,
+            None => self.last_seen + self.inactivity,
+        }
     }
 
-    /// Waits until the server has something for the client.
-    pub(crate) fn poll_out(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<()> {
-        match self.out.poll_recv(cx) {
-            std::task::Poll::Ready(Some(Out::Element(element))) => {
-                self.features_owed |= element.starts_with("<success");
-                self.pending.push_back(element);
-                std::task::Poll::Ready(())
+    /// Answers what has been held for `wait`; ends the session after `inactivity`.
+    pub(super) fn expire(&mut self) {
+        if self.deadline() > Instant::now() {
+            return;
+        }
+        match self.held.pop_front() {
+            Some(held) => self.answer(held, ""),
+            None => {
+                self.stream.go_offline();
+                self.over = true;
             }
-            std::task::Poll::Ready(Some(Out::Close)) => {
-                self.end(Some("remote-stream-error"), "");
-                std::task::Poll::Ready(())
+        }
+    }
+
+    fn answer(&mut self, held: Held, inner: &str) {
+        let body = match &held.echo {
+            Some(own) => {
+                let attributes = format!("sid='{}' rid='{}'", self.sid, held.rid);
+                self.profile
+                    .wrap(&attributes, if inner.is_empty() { own } else { inner })
             }
-            std::task::Poll::Ready(None) | std::task::Poll::Pending => std::task::Poll::Pending,
-        }
-    }
-
-    pub(crate) fn is_ended(&self) -> bool {
-        self.ended.is_some()
-    }
-
-    /// Ends the session: everything pending goes with the last word on the oldest request.
-    pub(crate) fn end(&mut self, condition: Option<&str>, inner: &str) {
-        self.stream.go_offline();
-        let rest: String = self.pending.drain(..).collect();
-        let last = terminate(condition, &format!("{rest}{inner}"));
-        self.ended = Some(terminate(Some("item-not-found"), ""));
-        let mut first = true;
-        while let Some(held) = self.held.pop_front() {
-            let body = match (first, self.profile.zero_bytes_at_end) {
-                (true, _) => last.clone(),
-                (false, true) => String::new(),
-                (false, false) => terminate(None, ""),
-            };
-            first = false;
-            self.stored.push_back((held.rid, body.clone()));
-            let _ = held.reply.send(body);
-        }
-        for (_, early) in std::mem::take(&mut self.early) {
-            let _ = early.reply.send(terminate(Some("item-not-found"), ""));
-        }
-    }
-
-    fn answer(&mut self, held: Held, attributes: &str, inner: &str) {
-        let body = self.wrap(attributes, inner);
-        self.stored.push_back((held.rid, body.clone()));
-        while self.stored.len() > self.profile.stored {
-            self.stored.pop_front();
+            None => self.body(held.rid, inner),
+        };
+        let answer = Answer::ok(body);
+        if !(held.kind == Kind::Restart && self.profile.restart_apart) {
+            self.store(held.rid, answer.clone());
         }
         self.last_seen = Instant::now();
-        // The client may have gone; it will ask again.
-        let _ = held.reply.send(body);
+        send(held.reply, answer);
     }
 
-    fn wrap(&self, attributes: &str, inner: &str) -> String {
-        let sid = if self.profile.repeat_sid {
-            format!(" sid='{}'", self.sid)
-        } else {
-            String::new()
-        };
-        wrap(&format!("{sid}{attributes}"), inner)
+    fn store(&mut self, rid: u64, answer: Answer) {
+        self.stored.insert(rid, answer);
+        while self.stored.len() > self.profile.stored {
+            self.stored.pop_first();
+        }
+    }
+
+    fn body(&self, rid: u64, inner: &str) -> String {
+        let mut attributes = String::new();
+        if self.profile.repeat_sid {
+            attributes = format!("sid='{}'", self.sid);
+        }
+        let highest = self.next_rid - 1;
+        if self.profile.acks && highest != rid {
+            attributes.push_str(&format!(" ack='{highest}'"));
+        }
+        self.profile.wrap(&attributes, inner)
     }
 }
 
-pub(crate) fn wrap(attributes: &str, inner: &str) -> String {
-    format!(
-        "<body xmlns='http://jabber.org/protocol/httpbind' xmlns:xmpp='urn:xmpp:xbosh' \
-         xmlns:stream='http://etherx.jabber.org/streams'{attributes}>{inner}</body>"
-    )
-}
-
-pub(crate) fn terminate(condition: Option<&str>, inner: &str) -> String {
-    let condition = condition
-        .map(|c| format!(" condition='{c}'"))
-        .unwrap_or_default();
-    wrap(&format!(" type='terminate'{condition}"), inner)
+fn send(reply: Reply, answer: Answer) {
+    // The client may have gone; it will ask again.
+    let _ = reply.send(answer);
 }
