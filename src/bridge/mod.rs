@@ -8,6 +8,7 @@
 //! [`Bridge::poll_abort`] and [`Bridge::poll_request`] until each is empty, write [`Bridge::output`] to the
 //! client, and wait until [`Bridge::poll_timeout`] or the next input.
 
+mod close;
 mod down;
 mod explain;
 #[cfg(test)]
@@ -21,11 +22,8 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BytesMut};
 use zeroize::Zeroizing;
 
-use crate::bosh::{
-    self, CloseReason, Failure, HttpReply, Request, RequestKey, Requested, Rid, Session,
-};
-use crate::stream::STREAM_CLOSE;
-use crate::stream::error::{FaultReason, StreamFault, fault};
+use crate::bosh::{self, Failure, HttpReply, Request, RequestKey, Requested, Rid, Session};
+use crate::stream::error::{FaultReason, StreamFault};
 use crate::stream::features::Filter;
 use crate::stream::header::{Accepted, HeaderRules, ServerHeader, Version};
 use crate::xml::{Framer, Limits, RootText};
@@ -342,12 +340,13 @@ impl Bridge {
         match self.stage {
             // A client may not fill the buffer while it waits; the first bytes only.
             Stage::Header { .. } | Stage::Waiting => {
-                self.framer.buffered() < self.options.limits.max_header_bytes
+                self.framer.buffered() <= self.options.limits.max_header_bytes
             }
             Stage::Open => {
                 self.out.len() < self.options.buffer_bytes
                     && self.session.as_ref().is_some_and(Session::wants_payloads)
-                    && self.framer.buffered() < self.options.limits.max_element_bytes
+                    // One byte more than the limit tells an element that is too large.
+                    && self.framer.buffered() <= self.options.limits.max_element_bytes
             }
             Stage::Leaving | Stage::Closed => false,
         }
@@ -443,84 +442,6 @@ impl Bridge {
                 }
                 bosh::Event::Closed(reason) => self.on_session_closed(reason, now),
             }
-        }
-    }
-
-    fn on_session_closed(&mut self, reason: CloseReason, now: Instant) {
-        match self.stage {
-            Stage::Closed => {}
-            Stage::Leaving => self.finish_stream(),
-            Stage::Header { .. } | Stage::Waiting | Stage::Open => {
-                let opened = self.session.as_ref().is_some_and(|s| s.granted().is_some());
-                match explain::explain(&reason, opened) {
-                    None => {
-                        self.write_header();
-                        self.finish_stream();
-                    }
-                    Some(fault) => self.fail_with(fault, CLOSE_LIMIT, now),
-                }
-            }
-        }
-    }
-
-    /// Drops a session that is over, once the shell knows of its aborts.
-    fn reap(&mut self) {
-        if self
-            .session
-            .as_ref()
-            .is_some_and(|s| s.phase() == bosh::session::Phase::Closed)
-        {
-            self.session = None;
-        }
-    }
-
-    /// Ends the stream with the error of that row (S-19): at most one, then close.
-    fn fail(&mut self, reason: FaultReason, detail: Option<&str>, now: Instant) {
-        self.fail_within(reason, detail, CLOSE_LIMIT, now);
-    }
-
-    fn fail_within(
-        &mut self,
-        reason: FaultReason,
-        detail: Option<&str>,
-        limit: Duration,
-        now: Instant,
-    ) {
-        self.fail_with(fault(reason, detail), limit, now);
-    }
-
-    fn fail_with(&mut self, fault: StreamFault, limit: Duration, now: Instant) {
-        if self.stage != Stage::Closed {
-            // S-12: also a setup error comes inside a stream.
-            self.write_header();
-            fault.write(&mut self.out);
-            self.finish_stream();
-            self.events.push_back(Event::Fault(fault));
-        }
-        self.end_session(limit, now);
-    }
-
-    /// `</stream:stream>`, and nothing after it (T-29).
-    fn finish_stream(&mut self) {
-        if self.header_written {
-            self.out.extend_from_slice(STREAM_CLOSE);
-        }
-        self.close_client();
-    }
-
-    fn close_client(&mut self) {
-        self.stage = Stage::Closed;
-        self.stash.clear();
-        self.header_due = None;
-        self.header_patience = None;
-        self.features_due = None;
-        self.stalled_until = None;
-    }
-
-    fn end_session(&mut self, limit: Duration, now: Instant) {
-        if let Some(session) = &mut self.session {
-            session.set_receiving(true);
-            session.terminate(limit, now);
         }
     }
 

@@ -12,13 +12,15 @@
 pub mod element;
 pub mod escape;
 pub mod framer;
+pub mod header;
 pub mod scope;
 #[cfg(test)]
 mod tests;
 mod token;
 
 pub use element::Element;
-pub use framer::{Frame, Framer, Header, RootText};
+pub use framer::{Frame, Framer, RootText};
+pub use header::{Attribute, Header};
 pub use scope::Scope;
 
 /// Bounds on what either side may send. Checked before memory is taken: a buffer never grows past its limit

@@ -71,3 +71,58 @@ pub(crate) async fn read<S: AsyncRead + Unpin>(
     message.body = buffer.split_to(length).freeze();
     Ok(Some(message))
 }
+
+/// Reads one reply with a body in any of HTTP's framings; interim replies are skipped.
+pub(crate) async fn reply<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    buffer: &mut BytesMut,
+) -> io::Result<Message> {
+    let mut message = loop {
+        let message = read(stream, buffer).await?;
+        let message = message.ok_or(io::ErrorKind::UnexpectedEof)?;
+        if message
+            .line
+            .split(' ')
+            .nth(1)
+            .is_none_or(|status| !status.starts_with('1'))
+        {
+            break message;
+        }
+    };
+    if message.header("transfer-encoding").is_some() {
+        message.body = read_chunks(stream, buffer).await?;
+    } else if message.header("content-length").is_none() {
+        while stream.read_buf(buffer).await? > 0 {}
+        message.body = buffer.split().freeze();
+    }
+    Ok(message)
+}
+
+async fn read_chunks<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    buffer: &mut BytesMut,
+) -> io::Result<Bytes> {
+    let mut body = BytesMut::new();
+    loop {
+        let line = loop {
+            if let Some(at) = memchr::memmem::find(buffer, b"\r\n") {
+                break buffer.split_to(at + 2);
+            }
+            if stream.read_buf(buffer).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        };
+        let digits = String::from_utf8_lossy(&line);
+        let length = usize::from_str_radix(digits.trim(), 16).map_err(io::Error::other)?;
+        while buffer.len() < length + 2 {
+            if stream.read_buf(buffer).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        body.extend_from_slice(&buffer.split_to(length));
+        let _ = buffer.split_to(2);
+        if length == 0 {
+            return Ok(body.freeze());
+        }
+    }
+}

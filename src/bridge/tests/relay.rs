@@ -201,3 +201,15 @@ fn s25_full_queue_stops_reading() {
     }
     assert!((6..=9).contains(&sent), "{sent}");
 }
+
+/// S-25, E-13: an unfinished element of exactly the limit is read on, so that it is refused and not waited for.
+#[test]
+fn e13_unfinished_element_at_the_limit() {
+    let (mut rig, _poll) = Rig::online();
+    let start = "<message><body>";
+    rig.client(&format!("{start}{}", "x".repeat(20_000 - start.len())));
+    assert!(rig.fault().is_none());
+    assert!(rig.bridge.wants_client_bytes());
+    rig.client("x");
+    assert_eq!(rig.fault(), Some(FaultReason::ElementTooLarge));
+}

@@ -22,7 +22,7 @@ const LIMITS: Limits = Limits {
 enum Seen {
     Header {
         name: (Option<String>, String, String),
-        attributes: Vec<super::framer::Attribute>,
+        attributes: Vec<super::Attribute>,
     },
     Element {
         bytes: Vec<u8>,

@@ -1,12 +1,15 @@
-//! An HTTP proxy: CONNECT and absolute-form requests.
+//! An HTTP proxy: CONNECT and absolute-form requests, and the ways such proxies misbehave.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use base64::Engine as _;
 use bytes::BytesMut;
 use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
 
 use super::{Log, ProxyOptions};
 use crate::Service;
@@ -15,16 +18,61 @@ use crate::http1::{self, Message};
 /// How the proxy misbehaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HttpTrick {
-    /// Not at all.
+    /// Not at all: HTTP/1.1, kept connections, a 407 that keeps its connection.
     None,
     /// CONNECT only to this port; 403 otherwise.
     OnlyPort(u16),
-    /// Every request gets this answer.
+    /// Every request gets this answer, byte by byte what stands here, and the connection closes.
     Answer(String),
     /// Connections are accepted and nothing is ever said.
     Silence,
     /// Absolute-form: one request a connection, closed without notice, as tinyproxy does.
     CloseSilently,
+    /// Absolute-form: `Connection: close` and the close after each answer.
+    CloseAfterAnswer,
+    /// Wrong credentials: HTTP/1.0 401 without a challenge for proxies, and the close, as tinyproxy does.
+    Refuses401,
+    /// Wrong credentials: a 407 with these header lines, each ending in `\r\n`.
+    Challenges(String),
+    /// It speaks HTTP/1.0 and closes after each absolute-form answer, which has no length.
+    Http10,
+    /// CONNECT: this head in place of the usual one, and whatever stands behind it; then the tunnel.
+    ConnectReply(Vec<u8>),
+    /// CONNECT: only this much of the reply, then nothing.
+    StallsInReply(usize),
+    /// CONNECT: accepted, and the tunnel leads nowhere.
+    StallsInTunnel,
+    /// Tunnels are cut after this many bytes from the origin, by a reset.
+    ResetsTunnel(u64),
+    /// Tunnels and absolute-form requests end after this time: the tunnel closes, the request gets a 504.
+    CutsAfter(Duration),
+    /// Every n-th request gets this status and a page.
+    EveryNth(usize, &'static str),
+    /// Every request is reset.
+    Resets,
+    /// Absolute-form: every POST goes to the origin twice; the first answer counts.
+    Duplicates,
+}
+
+impl HttpTrick {
+    /// A captive portal's page for everything.
+    #[must_use]
+    pub fn portal() -> Self {
+        let page = "<html><title>Welcome</title><form action='/login'/></html>";
+        Self::Answer(format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n{page}",
+            page.len()
+        ))
+    }
+
+    /// A squid-like reply to CONNECT that claims a length, with bytes of the tunnel glued to it.
+    #[must_use]
+    pub fn glued(tunnel_bytes: &[u8]) -> Self {
+        let mut reply =
+            b"HTTP/1.1 200 Connection established\r\nContent-Length: 42\r\n\r\n".to_vec();
+        reply.extend_from_slice(tunnel_bytes);
+        Self::ConnectReply(reply)
+    }
 }
 
 /// A running HTTP proxy.
@@ -38,11 +86,13 @@ impl HttpProxy {
     /// Starts on a free loopback port.
     pub async fn start(options: ProxyOptions, trick: HttpTrick) -> Self {
         let log = Arc::new(Log::default());
-        let seen = Arc::clone(&log);
-        let service = Service::start(move |stream| {
-            serve(stream, options.clone(), trick.clone(), Arc::clone(&seen))
-        })
-        .await;
+        let proxy = Proxy {
+            options,
+            trick,
+            log: Arc::clone(&log),
+            count: Arc::default(),
+        };
+        let service = Service::start(move |stream| proxy.clone().serve(stream)).await;
         Self { service, log }
     }
 
@@ -64,131 +114,242 @@ impl HttpProxy {
     }
 }
 
-async fn serve(mut client: TcpStream, options: ProxyOptions, trick: HttpTrick, log: Arc<Log>) {
-    let mut buffer = BytesMut::new();
-    while let Ok(Some(request)) = http1::read(&mut client, &mut buffer).await {
-        log.push(String::from_utf8_lossy(&request.head));
-        match &trick {
-            HttpTrick::Silence => std::future::pending().await,
-            HttpTrick::Answer(answer) => {
-                // The client may have gone.
-                let _ = client.write_all(answer.as_bytes()).await;
+#[derive(Clone)]
+struct Proxy {
+    options: ProxyOptions,
+    trick: HttpTrick,
+    log: Arc<Log>,
+    count: Arc<AtomicUsize>,
+}
+
+impl Proxy {
+    async fn serve(self, mut client: TcpStream) {
+        let mut buffer = BytesMut::new();
+        while let Ok(Some(request)) = http1::read(&mut client, &mut buffer).await {
+            self.log.push(String::from_utf8_lossy(&request.head));
+            let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
+            match &self.trick {
+                HttpTrick::Silence => std::future::pending().await,
+                HttpTrick::Answer(answer) => {
+                    // The client may have gone.
+                    let _ = client.write_all(answer.as_bytes()).await;
+                    return;
+                }
+                HttpTrick::Resets => return reset(&client),
+                HttpTrick::EveryNth(n, status) if count.is_multiple_of(*n) => {
+                    page(&mut client, status).await;
+                    continue;
+                }
+                _ => {}
+            }
+            if !self.is_welcome(&request) {
+                if !self.refuse(&mut client).await {
+                    return;
+                }
+            } else if request.line.starts_with("CONNECT ") {
+                return self.tunnel(client, &request, &buffer).await;
+            } else if !self.forward(&mut client, &request).await {
                 return;
             }
-            HttpTrick::None | HttpTrick::OnlyPort(_) | HttpTrick::CloseSilently => {}
         }
-        if !is_welcome(&request, &options) {
-            let page = "<html><body>Cache Access Denied</body></html>";
-            let refusal = format!(
-                "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"fake\"\r\nContent-Length: {}\r\n\r\n{page}",
-                page.len()
-            );
-            if client.write_all(refusal.as_bytes()).await.is_err() {
-                return;
+    }
+
+    fn is_welcome(&self, request: &Message) -> bool {
+        let Some((user, password)) = &self.options.credentials else {
+            return true;
+        };
+        let expected =
+            base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+        request.header("proxy-authorization") == Some(&format!("Basic {expected}"))
+    }
+
+    /// False when the connection is to be closed.
+    async fn refuse(&self, client: &mut TcpStream) -> bool {
+        const PAGE: &str = "<html><body>Cache Access Denied</body></html>";
+        let challenge = match &self.trick {
+            HttpTrick::Refuses401 => {
+                let refusal = format!(
+                    "HTTP/1.0 401 Unauthorized\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n{PAGE}"
+                );
+                // The close tells the rest.
+                let _ = client.write_all(refusal.as_bytes()).await;
+                return false;
             }
-            continue;
+            HttpTrick::Challenges(lines) => lines,
+            _ => "Proxy-Authenticate: Basic realm=\"fake\"\r\n",
+        };
+        let refusal = format!(
+            "HTTP/1.1 407 Proxy Authentication Required\r\n{challenge}Content-Length: {}\r\n\r\n{PAGE}",
+            PAGE.len()
+        );
+        client.write_all(refusal.as_bytes()).await.is_ok()
+    }
+
+    async fn tunnel(&self, mut client: TcpStream, request: &Message, early: &[u8]) {
+        let target = request.line.split(' ').nth(1).unwrap_or_default();
+        let Some((host, port)) = target.rsplit_once(':') else {
+            return page(&mut client, "400 Bad Request").await;
+        };
+        let port: u16 = port.parse().unwrap_or(0);
+        if matches!(self.trick, HttpTrick::OnlyPort(only) if only != port) {
+            return page(&mut client, "403 Forbidden").await;
         }
-        if request.line.starts_with("CONNECT ") {
-            return tunnel(client, &request, &options, &trick).await;
-        }
-        if !forward(&mut client, &request, &options).await || trick == HttpTrick::CloseSilently {
+        let Some(address) = self.options.address(host, port) else {
+            return page(&mut client, "502 Bad Gateway").await;
+        };
+        let Ok(mut origin) = TcpStream::connect(address).await else {
+            return page(&mut client, "503 Service Unavailable").await;
+        };
+        let _ = origin.set_nodelay(true);
+        let usual: &[u8] = match self.trick {
+            HttpTrick::Http10 => b"HTTP/1.0 200 Connection established\r\n\r\n",
+            _ => b"HTTP/1.1 200 Connection established\r\n\r\n",
+        };
+        let reply = match &self.trick {
+            HttpTrick::ConnectReply(reply) => reply,
+            HttpTrick::StallsInReply(bytes) => {
+                let _ = client.write_all(usual.get(..*bytes).unwrap_or(usual)).await;
+                return std::future::pending().await;
+            }
+            _ => usual,
+        };
+        if client.write_all(reply).await.is_err() || origin.write_all(early).await.is_err() {
             return;
         }
-    }
-}
-
-fn is_welcome(request: &Message, options: &ProxyOptions) -> bool {
-    let Some((user, password)) = &options.credentials else {
-        return true;
-    };
-    let expected = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
-    request.header("proxy-authorization") == Some(&format!("Basic {expected}"))
-}
-
-async fn answer(client: &mut TcpStream, status: &str) {
-    // The client may have gone.
-    let _ = client
-        .write_all(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").as_bytes())
-        .await;
-}
-
-async fn tunnel(
-    mut client: TcpStream,
-    request: &Message,
-    options: &ProxyOptions,
-    trick: &HttpTrick,
-) {
-    let target = request.line.split(' ').nth(1).unwrap_or_default();
-    let Some((host, port)) = target.rsplit_once(':') else {
-        return answer(&mut client, "400 Bad Request").await;
-    };
-    let port: u16 = port.parse().unwrap_or(0);
-    if let HttpTrick::OnlyPort(only) = trick
-        && *only != port
-    {
-        return answer(&mut client, "403 Forbidden").await;
-    }
-    let Some(address) = options.address(host, port) else {
-        return answer(&mut client, "502 Bad Gateway").await;
-    };
-    let Ok(mut origin) = TcpStream::connect(address).await else {
-        return answer(&mut client, "503 Service Unavailable").await;
-    };
-    let _ = client.set_nodelay(true);
-    let _ = origin.set_nodelay(true);
-    if client
-        .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        .await
-        .is_ok()
-    {
-        // Ends when either side does.
-        let _ = copy_bidirectional(&mut client, &mut origin).await;
-    }
-}
-
-/// Sends an absolute-form request to its origin over a new connection, as squid does; false closes.
-async fn forward(client: &mut TcpStream, request: &Message, options: &ProxyOptions) -> bool {
-    let mut words = request.line.split(' ');
-    let (method, target) = (
-        words.next().unwrap_or_default(),
-        words.next().unwrap_or_default(),
-    );
-    let Some(rest) = target.strip_prefix("http://") else {
-        answer(client, "400 Bad Request").await;
-        return false;
-    };
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => {
-            (host, port.parse().unwrap_or(0))
+        match &self.trick {
+            HttpTrick::StallsInTunnel => std::future::pending().await,
+            HttpTrick::CutsAfter(time) => {
+                // Ends when either side does, or when the time is over.
+                let _ = timeout(*time, copy_bidirectional(&mut client, &mut origin)).await;
+            }
+            HttpTrick::ResetsTunnel(limit) => {
+                let (mut from_client, mut to_client) = client.split();
+                let (from_origin, mut to_origin) = origin.split();
+                let mut limited = tokio::io::AsyncReadExt::take(from_origin, *limit);
+                tokio::select! {
+                    _ = tokio::io::copy(&mut limited, &mut to_client) => {}
+                    _ = tokio::io::copy(&mut from_client, &mut to_origin) => {}
+                }
+                reset(&client);
+            }
+            _ => {
+                // Ends when either side does.
+                let _ = copy_bidirectional(&mut client, &mut origin).await;
+            }
         }
-        _ => (authority, 80),
-    };
-    let origin = match options.address(host, port) {
-        Some(address) => TcpStream::connect(address).await,
-        None => Err(std::io::ErrorKind::NotFound.into()),
-    };
-    let Ok(mut origin) = origin else {
-        answer(client, "503 Service Unavailable").await;
-        return true;
-    };
-    let mut head = format!("{method} /{path} HTTP/1.1\r\n");
-    for (name, value) in request
-        .headers
-        .iter()
-        .filter(|(name, _)| !name.eq_ignore_ascii_case("proxy-authorization"))
-    {
-        head.push_str(&format!("{name}: {value}\r\n"));
     }
-    head.push_str("Via: 1.1 fake\r\n\r\n");
-    if origin.write_all(head.as_bytes()).await.is_err()
-        || origin.write_all(&request.body).await.is_err()
-    {
-        return false;
+
+    /// Sends an absolute-form request to its origin over a new connection, as squid does; false closes.
+    async fn forward(&self, client: &mut TcpStream, request: &Message) -> bool {
+        let mut words = request.line.split(' ');
+        let (method, target) = (
+            words.next().unwrap_or_default(),
+            words.next().unwrap_or_default(),
+        );
+        let Some(rest) = target.strip_prefix("http://") else {
+            page(client, "400 Bad Request").await;
+            return false;
+        };
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => {
+                (host, port.parse().unwrap_or(0))
+            }
+            _ => (authority, 80),
+        };
+        let Some(address) = self.options.address(host, port) else {
+            page(client, "503 Service Unavailable").await;
+            return true;
+        };
+        let mut whole = format!("{method} /{path} HTTP/1.1\r\n");
+        for (name, value) in request
+            .headers
+            .iter()
+            .filter(|(name, _)| !name.eq_ignore_ascii_case("proxy-authorization"))
+        {
+            whole.push_str(&format!("{name}: {value}\r\n"));
+        }
+        whole.push_str("Via: 1.1 fake\r\n\r\n");
+        let mut whole = whole.into_bytes();
+        whole.extend_from_slice(&request.body);
+
+        let answer = ask(address, &whole);
+        let answer = match &self.trick {
+            HttpTrick::Duplicates => {
+                let copy = whole.clone();
+                let second = tokio::spawn(async move { ask(address, &copy).await });
+                let answer = answer.await;
+                // Nobody waits for the copy's answer, but it does arrive at the origin.
+                drop(second);
+                answer
+            }
+            HttpTrick::CutsAfter(time) => tokio::select! {
+                answer = answer => answer,
+                () = sleep(*time) => {
+                    page(client, "504 Gateway Timeout").await;
+                    return true;
+                }
+            },
+            _ => answer.await,
+        };
+        let Ok(reply) = answer else {
+            page(client, "502 Bad Gateway").await;
+            return true;
+        };
+        self.pass_on(client, &reply).await
     }
-    let mut buffer = BytesMut::new();
-    let Ok(Some(reply)) = http1::read(&mut origin, &mut buffer).await else {
-        return false;
-    };
-    client.write_all(&reply.head).await.is_ok() && client.write_all(&reply.body).await.is_ok()
+
+    /// Passes the origin's reply on; false closes.
+    async fn pass_on(&self, client: &mut TcpStream, reply: &Message) -> bool {
+        let http10 = self.trick == HttpTrick::Http10;
+        let closes = http10
+            || matches!(
+                self.trick,
+                HttpTrick::CloseAfterAnswer | HttpTrick::CloseSilently
+            );
+        let status = reply
+            .line
+            .split_once(' ')
+            .map_or("502 Bad Gateway", |(_, status)| status);
+        let mut head = format!("HTTP/1.{} {status}\r\n", u8::from(!http10));
+        for (name, value) in &reply.headers {
+            let framing = ["content-length", "transfer-encoding", "connection"];
+            if !framing.iter().any(|f| name.eq_ignore_ascii_case(f)) {
+                head.push_str(&format!("{name}: {value}\r\n"));
+            }
+        }
+        if !http10 {
+            head.push_str(&format!("Content-Length: {}\r\n", reply.body.len()));
+        }
+        if self.trick == HttpTrick::CloseAfterAnswer {
+            head.push_str("Connection: close\r\n");
+        }
+        head.push_str("\r\n");
+        client.write_all(head.as_bytes()).await.is_ok()
+            && client.write_all(&reply.body).await.is_ok()
+            && !closes
+    }
+}
+
+/// One exchange with the origin.
+async fn ask(address: SocketAddr, request: &[u8]) -> std::io::Result<Message> {
+    let mut origin = TcpStream::connect(address).await?;
+    let _ = origin.set_nodelay(true);
+    origin.write_all(request).await?;
+    http1::reply(&mut origin, &mut BytesMut::new()).await
+}
+
+async fn page(client: &mut TcpStream, status: &str) {
+    let page = format!("<html><body><h1>{status}</h1>generated by fake</body></html>");
+    let reply = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n{page}",
+        page.len()
+    );
+    // The client may have gone.
+    let _ = client.write_all(reply.as_bytes()).await;
+}
+
+fn reset(client: &TcpStream) {
+    // Without it the close is an ordinary one.
+    let _ = client.set_zero_linger();
 }

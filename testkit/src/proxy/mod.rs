@@ -1,6 +1,7 @@
-//! Fake upstream proxies: HTTP with Basic authentication, and SOCKS5. Names are looked up in a map of their
+//! Fake upstream proxies: HTTP with Basic authentication, SOCKS5, and a blackhole. Names are looked up in a map of their
 //! own, so that a test can prove that nobody else resolved them.
 
+mod blackhole;
 mod http_proxy;
 mod socks5;
 
@@ -8,8 +9,9 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub use blackhole::Blackhole;
 pub use http_proxy::{HttpProxy, HttpTrick};
-pub use socks5::{Socks5Proxy, SocksTrick};
+pub use socks5::{Socks5Proxy, SocksStage, SocksTrick};
 
 /// What a proxy lets in and where names lead.
 #[derive(Clone, Debug, Default)]
