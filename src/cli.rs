@@ -1,5 +1,6 @@
 //! Command line definitions and exit codes.
 
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -62,16 +63,14 @@ pub fn main() -> ExitCode {
         Some(Command::Run(args)) => merge(cli.run, args),
         None => cli.run,
     };
-    if args
-        .proxy
-        .as_deref()
-        .is_some_and(config::proxy::has_password)
-    {
-        return fail(
-            EXIT_USAGE,
-            "--proxy holds a password, which every user of this machine can read; put it into the configuration file \
-             (proxy.password), a file (proxy.password_file) or the environment (XBOSH_PROXY__PASSWORD)",
-        );
+    for (flag, url) in [("--proxy", &args.proxy), ("--url", &args.url)] {
+        if url.as_deref().is_some_and(config::has_password) {
+            let sentence = format!(
+                "{flag} holds a password, which every user of this machine can read; put it into the configuration file \
+                 (proxy.password), a file (proxy.password_file) or the environment (XBOSH_PROXY__PASSWORD)"
+            );
+            return fail(EXIT_USAGE, &sentence);
+        }
     }
     let flags = Flags {
         config: args.config,
@@ -80,7 +79,7 @@ pub fn main() -> ExitCode {
         proxy: args.proxy,
         log: args.log,
     };
-    let loaded = config::load::environment(std::env::vars_os())
+    let loaded = config::environment(std::env::vars_os())
         .and_then(|environment| config::load(&flags, &environment));
     match loaded {
         Ok(loaded) => run(loaded),
@@ -140,12 +139,9 @@ fn run(loaded: Loaded) -> ExitCode {
 }
 
 /// One sentence on stderr.
-#[expect(
-    clippy::print_stderr,
-    reason = "what a person sees when the program cannot run"
-)]
 fn fail(code: u8, sentence: &str) -> ExitCode {
-    eprintln!("xbosh: {sentence}");
+    // With nobody left to read it, the exit code still tells.
+    let _ = writeln!(io::stderr(), "xbosh: {sentence}");
     ExitCode::from(code)
 }
 

@@ -84,3 +84,38 @@ fn the_unit_restarts_what_can_get_better() {
         assert!(UNIT.lines().any(|other| other == line), "{line}");
     }
 }
+
+/// What an unprivileged user manager cannot do ends a service with 218/CAPABILITIES; the rest must be there.
+#[test]
+fn the_unit_fits_a_user_manager() {
+    let directives: Vec<(&str, &str)> = UNIT
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once('='))
+        .collect();
+    for dropping in [
+        "AmbientCapabilities",
+        "CapabilityBoundingSet",
+        "PrivateDevices",
+        "ProtectClock",
+        "ProtectKernelLogs",
+        "ProtectKernelModules",
+        "SupplementaryGroups",
+        "User",
+    ] {
+        assert!(
+            directives.iter().all(|(name, _)| *name != dropping),
+            "{dropping}"
+        );
+    }
+    for needed in [
+        ("Type", "notify"),
+        ("WatchdogSec", "30"),
+        ("Restart", "on-failure"),
+        ("RestartPreventExitStatus", "78 2"),
+        ("NoNewPrivileges", "yes"),
+        ("SystemCallFilter", "@system-service"),
+    ] {
+        assert!(directives.contains(&needed), "{needed:?}");
+    }
+}

@@ -3,7 +3,9 @@
 use std::num::NonZeroU8;
 use std::time::{Duration, Instant};
 
-use super::body::{Response, ResponseType};
+use bytes::Bytes;
+
+use super::body::{self, Response, ResponseType};
 use super::close::{Cause, CloseReason};
 use super::condition::BindingCondition;
 use super::failure::HttpReply;
@@ -11,6 +13,7 @@ use super::params::{Granted, Manager, Rid, Version};
 use super::session::{Event, Phase, Session};
 use super::verdict::{Verdict, judge};
 use super::window::{RequestKey, State};
+use crate::xml::{Element, Limits};
 
 /// How long replies to other requests are waited for once the manager has said terminate (C-07).
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
@@ -73,11 +76,16 @@ impl Session {
     }
 
     /// Parks the reply. True if it answers our terminate request.
-    fn answer(&mut self, index: usize, response: Box<Response>, now: Instant) -> bool {
+    fn answer(&mut self, index: usize, mut response: Box<Response>, now: Instant) -> bool {
+        let limits = self.options.limits;
         let Some(entry) = self.window.get_mut(index) else {
             return false;
         };
         let rid = entry.rid;
+        // Only ejabberd marks replies so, and only to a repeat (cm-quirks 4.3).
+        if entry.attempts > 1 && response.attributes.rid == Some(rid.0) {
+            drop_echo(&mut response.elements, &entry.body, limits);
+        }
         if response.kind == ResponseType::Terminate && self.closing.is_none_or(|c| c.sent.is_none())
         {
             self.drain.get_or_insert(Drain {
@@ -372,12 +380,31 @@ impl Response {
         Self {
             kind: ResponseType::Normal,
             condition: None,
-            attributes: super::body::Attributes::default(),
+            attributes: body::Attributes::default(),
             elements: Vec::new(),
             text: String::new(),
             lang: None,
         }
     }
+}
+
+/// Takes out of a reply what the client itself sent under that request: same name, `id`, `to` and `type`, and
+/// no `from`, which everything that a server delivers has.
+fn drop_echo(elements: &mut Vec<Element>, sent: &Bytes, limits: Limits) {
+    let Ok(sent) = body::decode(sent, limits) else {
+        return;
+    };
+    let key = |element: &Element| {
+        ["id", "to", "type"].map(|name| element.attr(name).map(std::borrow::Cow::into_owned))
+    };
+    elements.retain(|element| {
+        let echoed = element.attr("from").is_none()
+            && sent
+                .elements
+                .iter()
+                .any(|own| own.local() == element.local() && key(own) == key(element));
+        !echoed
+    });
 }
 
 /// How much an explanation tells: an error of the XMPP stream most, `other-request` only that another

@@ -248,7 +248,9 @@ fn client_header(header: &Header) -> ClientHeader {
     ClientHeader {
         local: header.local.clone(),
         namespace: header.namespace.clone(),
-        content_namespace: header.scope.default_namespace().map(str::to_owned),
+        content_namespace: Some(header.scope.default_namespace())
+            .filter(|namespace| !namespace.is_empty())
+            .map(str::to_owned),
         to: header.attr("to").map(str::to_owned),
         from: header.attr("from").map(str::to_owned),
         version: header.attr("version").map(str::to_owned),

@@ -1,12 +1,17 @@
 //! The configuration while it is being put together: one place knows every key, its type and its range.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::error::ConfigError;
-use super::value::{Setting, Source, Value, display_path};
+use zeroize::Zeroizing;
+
+use super::error::{ConfigError, Place};
+use super::proxy::has_password;
+use super::take::Take;
+use super::value::{Setting, Value, display_path};
 use super::{Bosh, ChannelBinding, Config, LogFormat, Tls};
+use crate::stream::header::normalise_domain;
 
 /// Every key outside `[domains]`, as written in errors and suggestions.
 pub(super) const KEYS: &[&str] = &[
@@ -58,20 +63,52 @@ pub(super) const DOMAIN_KEYS: &[&str] = &[
 /// `[proxy]` as written; secrets are fetched at the end.
 #[derive(Clone, Default)]
 pub(super) struct ProxyDraft {
-    pub(super) url: Option<(String, String)>,
+    /// May hold userinfo.
+    pub(super) url: Option<Zeroizing<String>>,
     pub(super) username: Option<String>,
     pub(super) password: Option<secrecy::SecretString>,
-    pub(super) password_file: Option<PathBuf>,
+    pub(super) password_file: Option<PasswordFile>,
     pub(super) password_command: Option<String>,
     pub(super) no_proxy: Option<Vec<String>>,
     pub(super) ca_file: Option<PathBuf>,
+}
+
+impl ProxyDraft {
+    /// Forgets where a password comes from.
+    pub(super) fn clear_password(&mut self) {
+        self.password = None;
+        self.password_file = None;
+        self.password_command = None;
+    }
+}
+
+/// `password_file`.
+#[derive(Clone)]
+pub(super) struct PasswordFile {
+    /// The name of a systemd credential, if it can be one.
+    pub(super) credential: Option<PathBuf>,
+    /// The file otherwise.
+    pub(super) path: PathBuf,
+}
+
+impl PasswordFile {
+    /// The file, and whether it is a credential in systemd's directory.
+    pub(super) fn find(&self, credentials_directory: Option<&str>) -> (PathBuf, bool) {
+        let credential = credentials_directory
+            .zip(self.credential.as_ref())
+            .map(|(directory, name)| Path::new(directory).join(name))
+            .filter(|path| path.exists());
+        match credential {
+            Some(path) => (path, true),
+            None => (self.path.clone(), false),
+        }
+    }
 }
 
 /// `[domains."…"]` as written.
 #[derive(Clone, Default)]
 pub(super) struct DomainDraft {
     pub(super) url: Option<String>,
-    pub(super) url_place: String,
     pub(super) allow_plain_http: bool,
     pub(super) route: Option<String>,
     pub(super) ca_file: Option<PathBuf>,
@@ -81,8 +118,8 @@ pub(super) struct DomainDraft {
     pub(super) max_body_bytes: Option<usize>,
     pub(super) lang: Option<String>,
     pub(super) proxy: Option<ProxyDraft>,
-    /// The name as written, for errors.
-    pub(super) written: String,
+    /// The name as the file has it.
+    pub(super) written: Option<String>,
 }
 
 /// Everything set so far, over the defaults.
@@ -90,6 +127,7 @@ pub(super) struct Draft {
     pub(super) config: Config,
     pub(super) proxy: ProxyDraft,
     pub(super) domains: BTreeMap<String, DomainDraft>,
+    places: BTreeMap<String, Place>,
 }
 
 impl Draft {
@@ -98,11 +136,57 @@ impl Draft {
             config: Config::default(),
             proxy: ProxyDraft::default(),
             domains: BTreeMap::new(),
+            places: BTreeMap::new(),
         }
     }
 
     /// Takes in one setting.
     pub(super) fn apply(&mut self, setting: &Setting) -> Result<(), ConfigError> {
+        self.set(setting)?;
+        let mut path = setting.path.clone();
+        if let [domains, name, ..] = &mut path[..]
+            && domains == "domains"
+        {
+            *name = normalise_domain(name).unwrap_or_default();
+        }
+        self.places
+            .insert(display_path(&path), setting.place.clone());
+        Ok(())
+    }
+
+    /// Whether a key differs from its default by somebody's wish.
+    pub(super) fn is_set(&self, key: &str) -> bool {
+        self.places.contains_key(key)
+    }
+
+    /// Where a key was set last.
+    pub(super) fn place(&self, key: &str) -> Place {
+        self.places.get(key).cloned().unwrap_or(Place::Default)
+    }
+
+    /// An error about the first of these keys that was set. Defaults fit together, so one was.
+    pub(super) fn conflict(&self, keys: &[&str], what: String) -> ConfigError {
+        let set = keys.iter().find(|key| self.is_set(key)).or(keys.first());
+        let key = set.copied().unwrap_or_default();
+        ConfigError::Value {
+            place: self.place(key),
+            key: key.to_owned(),
+            what,
+        }
+    }
+
+    /// Whether a password stands in the settings themselves.
+    pub(super) fn holds_secret(&self) -> bool {
+        let domains = self.domains.values();
+        std::iter::once(&self.proxy)
+            .chain(domains.filter_map(|domain| domain.proxy.as_ref()))
+            .any(|proxy| {
+                let in_url = proxy.url.as_ref().is_some_and(|url| has_password(url));
+                in_url || proxy.password.is_some()
+            })
+    }
+
+    fn set(&mut self, setting: &Setting) -> Result<(), ConfigError> {
         let take = Take(setting);
         let path: Vec<&str> = setting.path.iter().map(String::as_str).collect();
         let config = &mut self.config;
@@ -112,7 +196,11 @@ impl Draft {
             ["allow_remote_clients"] => config.allow_remote_clients = take.bool()?,
             ["default_domain"] => config.default_domain = Some(take.domain(&take.text()?)?),
             ["allowed_domains"] => {
-                config.allowed_domains = Some(take.list(|text| take.domain(text))?)
+                let allowed = take.list(|text| take.domain(text))?;
+                if allowed.is_empty() {
+                    return Err(take.wrong("must not be empty; leave it out to allow any domain"));
+                }
+                config.allowed_domains = Some(allowed);
             }
             ["proxy", key] => return apply_proxy(&mut self.proxy, key, &take),
             ["tls", "ca_file"] => config.tls.ca_file = Some(take.path()?),
@@ -133,7 +221,7 @@ impl Draft {
                     "ver" => bosh.ver = take.ver()?,
                     "max_body_bytes" => bosh.max_body_bytes = take.number(BODY.0, BODY.1)?,
                     "lang" => bosh.lang = take.lang()?,
-                    _ => return Err(self.unknown(setting)),
+                    _ => return Err(unknown(setting)),
                 }
             }
             ["limits", "max_streams"] => limits.max_streams = take.number(1, 1_000_000)?,
@@ -168,38 +256,32 @@ impl Draft {
                 let domain = self.domain(name, &take)?;
                 return apply_proxy(domain.proxy.get_or_insert_default(), key, &take);
             }
-            ["proxy" | "tls" | "features" | "bosh" | "limits" | "log" | "domains"]
-                if matches!(setting.value, Value::Other("a table")) => {}
             ["proxy" | "tls" | "features" | "bosh" | "limits" | "log" | "domains"] => {
-                return Err(take.no_table());
+                if !matches!(setting.value, Value::Other("a table")) {
+                    return Err(take.no_table());
+                }
             }
-            _ => return Err(self.unknown(setting)),
+            _ => return Err(unknown(setting)),
         }
         Ok(())
     }
 
     fn domain(&mut self, name: &str, take: &Take<'_>) -> Result<&mut DomainDraft, ConfigError> {
         let wrong = |what: String| ConfigError::Value {
-            place: take.0.source.to_string(),
+            place: take.0.place.clone(),
             key: display_path(&["domains".to_owned(), name.to_owned()]),
             what,
         };
-        let known = crate::stream::header::normalise_domain(name)
-            .ok_or_else(|| wrong("is no domain name".into()))?;
+        let known = normalise_domain(name).ok_or_else(|| wrong("is no domain name".into()))?;
         let draft = self.domains.entry(known).or_default();
-        if draft.written.is_empty() {
-            name.clone_into(&mut draft.written);
-        } else if draft.written != name && matches!(take.0.source, Source::File { .. }) {
-            return Err(wrong(format!(
-                "is the same domain as \"{}\"; keep one of the two",
-                draft.written
-            )));
+        if let Place::File { .. } = take.0.place {
+            let written = draft.written.get_or_insert_with(|| name.to_owned());
+            if written != name {
+                let what = format!("is the same domain as {written:?}; keep one of the two");
+                return Err(wrong(what));
+            }
         }
         Ok(draft)
-    }
-
-    fn unknown(&self, setting: &Setting) -> ConfigError {
-        unknown(setting)
     }
 }
 
@@ -208,12 +290,19 @@ const BODY: (usize, usize) = (1024, 16 << 20);
 
 fn apply_proxy(proxy: &mut ProxyDraft, key: &str, take: &Take<'_>) -> Result<(), ConfigError> {
     match key {
-        "url" => proxy.url = Some((take.text()?, take.0.source.to_string())),
+        "url" => proxy.url = Some(Zeroizing::new(take.text()?)),
         "username" => proxy.username = Some(take.text()?),
         "password" => proxy.password = Some(take.text()?.into()),
-        "password_file" => proxy.password_file = Some(take.path()?),
+        "password_file" => {
+            let written = take.file_name()?;
+            proxy.password_file = Some(PasswordFile {
+                path: take.path()?,
+                credential: (written.components().count() == 1 && !written.is_absolute())
+                    .then_some(written),
+            });
+        }
         "password_command" => proxy.password_command = Some(take.text()?),
-        "no_proxy" => proxy.no_proxy = Some(take.list(|text| Ok(text.to_owned()))?),
+        "no_proxy" => proxy.no_proxy = Some(take.exceptions()?),
         "ca_file" => proxy.ca_file = Some(take.path()?),
         _ => return Err(unknown(take.0)),
     }
@@ -222,10 +311,7 @@ fn apply_proxy(proxy: &mut ProxyDraft, key: &str, take: &Take<'_>) -> Result<(),
 
 fn apply_domain(domain: &mut DomainDraft, key: &str, take: &Take<'_>) -> Result<(), ConfigError> {
     match key {
-        "url" => {
-            domain.url = Some(take.text()?);
-            domain.url_place = take.0.source.to_string();
-        }
+        "url" => domain.url = Some(take.text()?),
         "route" => domain.route = Some(take.route()?),
         "allow_plain_http" => domain.allow_plain_http = take.bool()?,
         "ca_file" => domain.ca_file = Some(take.path()?),
@@ -262,7 +348,7 @@ pub(super) fn unknown(setting: &Setting) -> ConfigError {
         .filter(|(score, _)| *score > 0.8)
         .map(|(_, key)| format!("{table}{key}"));
     ConfigError::UnknownKey {
-        place: setting.source.to_string(),
+        place: setting.place.clone(),
         key: setting.key(),
         nearest,
     }
@@ -286,170 +372,6 @@ fn likeness(known: &str, written: &str) -> f64 {
         alike(known, written).max(0.95 * alike(&last, &written_last))
     } else {
         0.95 * alike(&last, &written_last)
-    }
-}
-
-fn is_level(text: &str) -> bool {
-    let level = text
-        .trim()
-        .parse::<tracing_subscriber::filter::LevelFilter>();
-    !text.trim().is_empty() && level.is_ok()
-}
-
-/// Reads a setting's value as what its key wants.
-pub(super) struct Take<'a>(pub(super) &'a Setting);
-
-impl Take<'_> {
-    pub(super) fn wrong(&self, what: &str) -> ConfigError {
-        ConfigError::Value {
-            place: self.0.source.to_string(),
-            key: self.0.key(),
-            what: what.to_owned(),
-        }
-    }
-
-    fn no_table(&self) -> ConfigError {
-        self.wrong(&format!("must be a table, as in [{}]", self.0.key()))
-    }
-
-    fn expected(&self, wanted: &str) -> ConfigError {
-        self.wrong(&format!("must be {wanted}, not {}", self.0.value.kind()))
-    }
-
-    fn text(&self) -> Result<String, ConfigError> {
-        match &self.0.value {
-            Value::Text(text) => Ok(text.clone()),
-            Value::Integer(_) | Value::Bool(_) | Value::List(_) | Value::Other(_) => {
-                Err(self.expected("a string"))
-            }
-        }
-    }
-
-    fn path(&self) -> Result<PathBuf, ConfigError> {
-        let text = self.text()?;
-        if text.is_empty() {
-            Err(self.wrong("must name a file"))
-        } else {
-            Ok(PathBuf::from(text))
-        }
-    }
-
-    fn bool(&self) -> Result<bool, ConfigError> {
-        match self.0.value {
-            Value::Bool(value) => Ok(value),
-            Value::Text(_) | Value::Integer(_) | Value::List(_) | Value::Other(_) => {
-                Err(self.expected("true or false"))
-            }
-        }
-    }
-
-    fn integer(&self, low: u64, high: u64) -> Result<u64, ConfigError> {
-        match self.0.value {
-            Value::Integer(number) => u64::try_from(number)
-                .ok()
-                .filter(|number| (low..=high).contains(number))
-                .ok_or_else(|| self.wrong(&format!("must be from {low} to {high}"))),
-            Value::Text(_) | Value::Bool(_) | Value::List(_) | Value::Other(_) => {
-                Err(self.expected("an integer"))
-            }
-        }
-    }
-
-    fn number(&self, low: usize, high: usize) -> Result<usize, ConfigError> {
-        let number = self.integer(low as u64, high as u64)?;
-        usize::try_from(number).map_err(|_| self.wrong("is too large"))
-    }
-
-    fn seconds(&self, low: u64, high: u64) -> Result<Duration, ConfigError> {
-        self.integer(low, high).map(Duration::from_secs)
-    }
-
-    fn hold(&self) -> Result<u8, ConfigError> {
-        self.integer(1, 10)
-            .map(|hold| u8::try_from(hold).unwrap_or(1))
-    }
-
-    fn ver(&self) -> Result<String, ConfigError> {
-        let text = self.text()?;
-        match crate::bosh::params::Version::parse(&text) {
-            Some(_) => Ok(text),
-            None => Err(self.wrong("must be two integers joined by a dot, like \"1.6\"")),
-        }
-    }
-
-    fn lang(&self) -> Result<String, ConfigError> {
-        let text = self.text()?;
-        let plain = (1..=64).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        if plain {
-            Ok(text)
-        } else {
-            Err(self.wrong("must be a language tag like \"en\" or \"de-CH\""))
-        }
-    }
-
-    fn route(&self) -> Result<String, ConfigError> {
-        let text = self.text()?;
-        let target = text
-            .strip_prefix("xmpp:")
-            .and_then(|rest| rest.rsplit_once(':'));
-        match target {
-            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(text),
-            Some(_) | None => Err(self.wrong("must look like \"xmpp:host:5222\"")),
-        }
-    }
-
-    fn level(&self) -> Result<String, ConfigError> {
-        let text = self.text()?;
-        // The parser takes a misspelt level for the name of a module.
-        let known = |part: &str| match part.rsplit_once('=') {
-            Some((_, level)) => is_level(level),
-            None => part.contains([':', '[']) || is_level(part),
-        };
-        match tracing_subscriber::EnvFilter::try_new(&text) {
-            Ok(_) if text.split(',').all(known) => Ok(text),
-            Ok(_) | Err(_) => Err(self.wrong(
-                "must be error, warn, info, debug or trace, or a filter like \"info,xbosh=debug\"",
-            )),
-        }
-    }
-
-    fn list<T>(
-        &self,
-        read: impl Fn(&str) -> Result<T, ConfigError>,
-    ) -> Result<Vec<T>, ConfigError> {
-        let items = match &self.0.value {
-            Value::List(items) => items.as_slice(),
-            // One item needs no brackets in the environment or on the command line.
-            Value::Text(_) if !matches!(self.0.source, Source::File { .. }) => {
-                std::slice::from_ref(&self.0.value)
-            }
-            Value::Text(_) | Value::Integer(_) | Value::Bool(_) | Value::Other(_) => {
-                return Err(self.expected("a list of strings"));
-            }
-        };
-        items
-            .iter()
-            .map(|item| match item {
-                Value::Text(text) => read(text),
-                Value::Integer(_) | Value::Bool(_) | Value::List(_) | Value::Other(_) => {
-                    Err(self.wrong(&format!("must hold strings only, not {}", item.kind())))
-                }
-            })
-            .collect()
-    }
-
-    fn address(&self, text: &str) -> Result<std::net::SocketAddr, ConfigError> {
-        text.parse().map_err(|_| {
-            self.wrong(&format!(
-                "has \"{text}\", which is no address and port like \"127.0.0.1:5222\""
-            ))
-        })
-    }
-
-    fn domain(&self, text: &str) -> Result<String, ConfigError> {
-        let domain = crate::stream::header::normalise_domain(text);
-        domain.ok_or_else(|| self.wrong(&format!("has \"{text}\", which is no domain name")))
     }
 }
 

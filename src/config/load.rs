@@ -1,17 +1,23 @@
-//! Defaults, file, environment, flags: put together in that order and checked.
+//! Where settings come from: defaults, file, environment, flags, in that order.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use url::{Host, ParseError, Url};
+use zeroize::Zeroizing;
 
-use super::draft::{Draft, ProxyDraft};
-use super::error::ConfigError;
-use super::proxy::finish_proxy;
-use super::value::{Setting, Source, Value, parse_environment, parse_file};
-use super::{Config, Domain, Proxy, secret};
+use super::draft::Draft;
+use super::environment::{self, variable};
+use super::error::{ConfigError, Place};
+use super::finish::finish;
+use super::value::{Setting, Value, parse_file};
+use super::{Config, secret};
+
+/// The file of the whole machine.
+const SYSTEM_FILE: &str = "/etc/xbosh/config.toml";
+/// Largest configuration file, in bytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// What the command line sets.
 #[derive(Clone, Debug, Default)]
@@ -39,294 +45,142 @@ pub struct Loaded {
     pub warnings: Vec<String>,
 }
 
-/// Loads the configuration. `environment` is the process environment, given as an argument so that this
-/// depends on nothing else but files.
+/// Loads the configuration. `environment` is the process environment as [`super::environment()`] gives it, an
+/// argument so that this depends on nothing else but files and, if the configuration says so, a command.
 ///
 /// # Errors
 /// [`ConfigError`], the first one found.
 pub fn load(flags: &Flags, environment: &[(String, String)]) -> Result<Loaded, ConfigError> {
+    load_beside(flags, environment, Path::new(SYSTEM_FILE))
+}
+
+fn load_beside(
+    flags: &Flags,
+    environment: &[(String, String)],
+    system_file: &Path,
+) -> Result<Loaded, ConfigError> {
     let mut draft = Draft::new();
     let mut warnings = Vec::new();
-    let file = find_file(flags, environment);
-    if let Some((path, required)) = &file {
-        match std::fs::read_to_string(path) {
-            Ok(text) => {
-                for setting in parse_file(path, &text)? {
-                    draft.apply(&setting)?;
-                }
-                if holds_secret(&draft) && secret::is_exposed(path) {
-                    return Err(ConfigError::Exposed { path: path.clone() });
-                }
-            }
-            Err(error) if !required && error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(source) => {
-                return Err(ConfigError::Unreadable {
-                    path: path.clone(),
-                    source,
-                });
-            }
+    let found = find_file(flags, environment, system_file)?;
+    if let Some(found) = &found {
+        for setting in parse_file(&found.path, &found.text)? {
+            draft.apply(&setting)?;
+        }
+        if found.exposed && draft.holds_secret() {
+            return Err(ConfigError::Exposed {
+                path: found.path.clone(),
+            });
         }
     }
-    for (name, value) in environment {
-        let Some(rest) = name.strip_prefix("XBOSH_") else {
-            continue;
-        };
-        let path: Vec<String> = rest.split("__").map(str::to_lowercase).collect();
-        let setting = Setting {
-            path,
-            value: parse_environment(value),
-            source: Source::Environment(name.clone()),
-        };
-        let known = super::draft::KEYS.contains(&setting.path.join(".").as_str());
-        if known {
-            draft.apply(&as_text_where_wanted(setting, value))?;
-        } else {
-            warnings.push(format!("ignored: {}", super::draft::unknown(&setting)));
-        }
-    }
+    environment::apply(&mut draft, environment, &mut warnings)?;
     apply_flags(&mut draft, flags)?;
-    let config = finish(draft, environment, &mut warnings)?;
-    let file = file.map(|(path, _)| path).filter(|path| path.exists());
     Ok(Loaded {
-        config,
-        file,
+        config: finish(&draft, environment, &mut warnings)?,
+        file: found.map(|found| found.path),
         warnings,
     })
 }
 
-/// A password of digits, or a user called `true`, is text all the same.
-fn as_text_where_wanted(setting: Setting, raw: &str) -> Setting {
-    const TEXT: [&str; 10] = [
-        "proxy.username",
-        "proxy.password",
-        "proxy.password_file",
-        "proxy.password_command",
-        "proxy.ca_file",
-        "tls.ca_file",
-        "tls.client_cert",
-        "tls.client_key",
-        "bosh.ver",
-        "bosh.lang",
-    ];
-    let quoted = matches!(setting.value, Value::Text(_));
-    if !quoted && TEXT.contains(&setting.path.join(".").as_str()) {
-        return Setting {
-            value: Value::Text(raw.to_owned()),
-            ..setting
-        };
-    }
-    setting
+struct Found {
+    path: PathBuf,
+    text: Zeroizing<String>,
+    /// Others can read it.
+    exposed: bool,
 }
 
-/// The process environment as text. What xbosh reads must be that: a proxy setting that is skipped would
-/// mean going around the proxy.
-///
-/// # Errors
-/// [`ConfigError::Conflict`] naming the variable.
-pub fn environment(
-    variables: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<Vec<(String, String)>, ConfigError> {
-    const PROXY: [&str; 4] = ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"];
-    let mut out = Vec::new();
-    for (name, value) in variables {
-        let Ok(name) = name.into_string() else {
-            continue;
-        };
-        match value.into_string() {
-            Ok(value) => out.push((name, value)),
-            Err(_) if name.starts_with("XBOSH_") || PROXY.contains(&&*name.to_uppercase()) => {
-                return Err(ConfigError::Conflict(format!(
-                    "environment variable {name}: must be UTF-8"
-                )));
-            }
-            Err(_) => {}
+/// The file of `--config`, or the first of the usual ones that exists.
+fn find_file(
+    flags: &Flags,
+    environment: &[(String, String)],
+    system_file: &Path,
+) -> Result<Option<Found>, ConfigError> {
+    let unreadable = |path: PathBuf| |source| ConfigError::Unreadable { path, source };
+    if let Some(path) = &flags.config {
+        return read_file(path).map(Some).map_err(unreadable(path.clone()));
+    }
+    let folder = |name| variable(environment, name).map(PathBuf::from);
+    // The XDG base directory specification has relative paths ignored.
+    let user = folder("XDG_CONFIG_HOME")
+        .filter(|path| path.is_absolute())
+        .or_else(|| folder("HOME").map(|home| home.join(".config")))
+        .map(|folder| folder.join("xbosh/config.toml"));
+    for path in user.into_iter().chain([system_file.to_owned()]) {
+        match read_file(&path) {
+            Ok(found) => return Ok(Some(found)),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) => {}
+            // One that is there and cannot be read was meant: not the next one instead.
+            Err(error) => return Err(unreadable(path)(error)),
         }
     }
-    Ok(out)
+    Ok(None)
 }
 
-/// The file to read, and whether it must exist.
-fn find_file(flags: &Flags, environment: &[(String, String)]) -> Option<(PathBuf, bool)> {
-    if let Some(path) = &flags.config {
-        return Some((path.clone(), true));
+fn read_file(path: &Path) -> io::Result<Found> {
+    let file = File::open(path)?;
+    let exposed = secret::is_exposed(&file.metadata()?);
+    let mut text = Zeroizing::new(String::new());
+    file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(io::Error::other("it is larger than 1 MiB"));
     }
-    let variable = |name: &str| {
-        environment
-            .iter()
-            .find(|(n, v)| n == name && !v.is_empty())
-            .map(|(_, v)| PathBuf::from(v))
-    };
-    let user = variable("XDG_CONFIG_HOME")
-        // As the XDG base directory specification has it.
-        .filter(|path| path.is_absolute())
-        .or_else(|| variable("HOME").map(|home| home.join(".config")));
-    let candidates = user
-        .map(|dir| dir.join("xbosh/config.toml"))
-        .into_iter()
-        .chain([PathBuf::from("/etc/xbosh/config.toml")]);
-    candidates
-        .map(|path| (path, false))
-        .find(|(path, _)| path.exists())
-}
-
-fn holds_secret(draft: &Draft) -> bool {
-    let in_url = |proxy: &ProxyDraft| {
-        proxy
-            .url
-            .as_ref()
-            .and_then(|(url, _)| Url::parse(url).ok())
-            .is_some_and(|url| url.password().is_some())
-    };
-    let exposed = |proxy: &ProxyDraft| proxy.password.is_some() || in_url(proxy);
-    exposed(&draft.proxy)
-        || draft
-            .domains
-            .values()
-            .any(|domain| domain.proxy.as_ref().is_some_and(exposed))
+    Ok(Found {
+        path: path.to_owned(),
+        text,
+        exposed,
+    })
 }
 
 fn apply_flags(draft: &mut Draft, flags: &Flags) -> Result<(), ConfigError> {
-    let set = |flag: &'static str, path: &[&str], value: &str| Setting {
-        path: path.iter().map(|part| (*part).to_owned()).collect(),
-        value: Value::Text(value.to_owned()),
-        source: Source::Flag(flag),
+    let mut set = |flag: &'static str, path: &[&str], value: Value| {
+        draft.apply(&Setting {
+            path: path.iter().map(|part| (*part).to_owned()).collect(),
+            value,
+            place: Place::Flag(flag),
+        })
     };
     if !flags.listen.is_empty() {
-        draft.config.listen.clone_from(&flags.listen);
+        let addresses = flags.listen.iter();
+        let list = addresses.map(|address| Value::Text(address.to_string()));
+        set("--listen", &["listen"], Value::List(list.collect()))?;
     }
     if let Some(proxy) = &flags.proxy {
-        draft.apply(&set("--proxy", &["proxy", "url"], proxy))?;
+        set("--proxy", &["proxy", "url"], Value::Text(proxy.clone()))?;
     }
     if let Some(level) = &flags.log {
-        draft.apply(&set("--log", &["log", "level"], level))?;
+        set("--log", &["log", "level"], Value::Text(level.clone()))?;
     }
     if let Some((domain, url)) = &flags.domain {
-        draft.apply(&Setting {
-            value: Value::Other("a table"),
-            ..set("--domain", &["domains", domain], "")
-        })?;
-        draft.apply(&set("--url", &["domains", domain, "url"], url))?;
+        set("--domain", &["domains", domain], Value::Other("a table"))?;
+        let path = ["domains", domain, "url"];
+        set("--url", &path, Value::Text(url.clone()))?;
     }
     Ok(())
 }
 
-fn finish(
-    draft: Draft,
-    environment: &[(String, String)],
-    warnings: &mut Vec<String>,
-) -> Result<Config, ConfigError> {
-    let Draft {
-        mut config,
-        proxy,
-        domains,
-    } = draft;
-    check_listen(&config, warnings)?;
-    if config.limits.max_response_bytes < config.limits.max_stanza_bytes {
-        return Err(ConfigError::Conflict(
-            "limits.max_response_bytes must not be below limits.max_stanza_bytes".into(),
-        ));
-    }
-    if config.tls.client_cert.is_some() != config.tls.client_key.is_some() {
-        return Err(ConfigError::Conflict(
-            "tls.client_cert and tls.client_key need each other".into(),
-        ));
-    }
-    if let (Some(domain), Some(allowed)) = (&config.default_domain, &config.allowed_domains)
-        && !allowed.contains(domain)
-    {
-        return Err(ConfigError::Conflict(format!(
-            "default_domain is {domain}, which allowed_domains does not hold"
-        )));
-    }
-    config.proxy = finish_proxy(&proxy, &Proxy::default(), "proxy", environment, warnings)?;
-    config.domains = domains
-        .into_iter()
-        .map(|(name, domain)| {
-            let proxy = match &domain.proxy {
-                Some(own) => finish_proxy(
-                    own,
-                    &config.proxy,
-                    &format!("domains.\"{name}\".proxy"),
-                    environment,
-                    warnings,
-                )?,
-                None => config.proxy.clone(),
-            };
-            let url = domain
-                .url
-                .as_deref()
-                .map(|url| check_url(&name, url, &domain.url_place, domain.allow_plain_http))
-                .transpose()?;
-            let (tls, bosh) = (config.tls.with(&domain), config.bosh.with(&domain));
-            Ok((
-                name,
-                Domain {
-                    url,
-                    route: domain.route,
-                    tls,
-                    bosh,
-                    proxy,
-                },
-            ))
-        })
-        .collect::<Result<BTreeMap<_, _>, ConfigError>>()?;
-    Ok(config)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn check_listen(config: &Config, warnings: &mut Vec<String>) -> Result<(), ConfigError> {
-    if config.listen.is_empty() {
-        return Err(ConfigError::Conflict(
-            "listen is empty: nothing to do".into(),
-        ));
-    }
-    for address in config
-        .listen
-        .iter()
-        .filter(|address| !address.ip().is_loopback())
-    {
-        if !config.allow_remote_clients {
-            return Err(ConfigError::Conflict(format!(
-                "listen has {address}, which other machines can reach, and the way from a client to xbosh is not encrypted; \
-                 set allow_remote_clients = true if that is what you want"
-            )));
-        }
-        warnings.push(format!(
-            "clients on other machines can reach {address}; their passwords travel in the clear"
-        ));
-    }
-    Ok(())
-}
-
-/// B-70: https, or http where it cannot be overheard or is asked for.
-fn check_url(domain: &str, text: &str, place: &str, allow_plain: bool) -> Result<Url, ConfigError> {
-    let wrong = |what: String| ConfigError::Value {
-        place: place.to_owned(),
-        key: format!("domains.\"{domain}\".url"),
-        what,
-    };
-    let form = || wrong("must be a URL like https://example.org/http-bind".into());
-    let url = match Url::parse(text) {
-        Ok(url) => url,
-        Err(ParseError::RelativeUrlWithoutBase) => return Err(form()),
-        Err(error) => return Err(wrong(format!("is no URL: {error}"))),
-    };
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(wrong("must not hold a user name or password".into()));
-    }
-    let private = match url.host() {
-        Some(Host::Domain(name)) => {
-            name == "localhost" || name.ends_with(".localhost") || name.ends_with(".onion")
-        }
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        None => return Err(form()),
-    };
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if private || allow_plain => Ok(url),
-        "http" => Err(wrong(
-            "is http, so everybody on the way could read the password; use https, or set allow_plain_http = true beside it".into(),
-        )),
-        other => Err(wrong(format!("has scheme {other}; use https"))),
+    #[test]
+    fn the_machines_file_comes_last_and_no_file_is_fine() {
+        let folder = tempfile::tempdir().unwrap();
+        let machine = folder.path().join("config.toml");
+        let home = folder.path().display().to_string();
+        let environment = [("HOME".to_owned(), home)];
+        let load = || load_beside(&Flags::default(), &environment, &machine).unwrap();
+        let loaded = load();
+        assert_eq!(loaded.file, None);
+        assert_eq!(
+            format!("{:?}", loaded.config),
+            format!("{:?}", Config::default())
+        );
+        std::fs::write(&machine, "[bosh]\nwait = 7\n").unwrap();
+        let loaded = load();
+        assert_eq!(loaded.file, Some(machine.clone()));
+        assert_eq!(loaded.config.bosh.wait.as_secs(), 7);
     }
 }

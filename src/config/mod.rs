@@ -1,10 +1,13 @@
 //! The validated, typed configuration: all that the rest of the program sees.
 
 mod draft;
+mod environment;
 pub mod error;
+mod finish;
 pub mod load;
-pub mod proxy;
+mod proxy;
 mod secret;
+mod take;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -17,8 +20,10 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
-pub use error::ConfigError;
+pub use environment::environment;
+pub use error::{ConfigError, Place};
 pub use load::{Flags, Loaded, load};
+pub use proxy::has_password;
 
 /// Everything `xbosh run` needs to know.
 #[derive(Clone, Debug)]

@@ -1,206 +1,234 @@
-//! `[proxy]`: where its address and its credentials come from, and what a domain inherits of it.
+//! `[proxy]`, here and in domains: where the proxy is, and who we are to it.
 
 use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
 use url::{Position, Url};
 
-use super::draft::ProxyDraft;
-use super::error::ConfigError;
-use super::{Credentials, Proxy, ProxyEnv, ProxySource, secret};
+use super::draft::{Draft, ProxyDraft};
+use super::environment::{proxy_environment, variable};
+use super::error::{ConfigError, quoted};
+use super::{Credentials, Proxy, ProxySource, secret};
 use crate::connect::{ProxyKind, check_credentials};
 
-pub(super) fn finish_proxy(
-    draft: &ProxyDraft,
-    inherited: &Proxy,
-    table: &str,
-    environment: &[(String, String)],
-    warnings: &mut Vec<String>,
-) -> Result<Proxy, ConfigError> {
-    let (source, userinfo) = match &draft.url {
-        Some((text, place)) => read_source(text, place, table, environment)?,
-        None => (inherit_source(inherited, environment), None),
-    };
-    // Another proxy has credentials of its own.
-    let inherited_credentials = inherited
-        .credentials
-        .clone()
-        .filter(|_| source == inherited.source);
-    let own = own_credentials(draft, table, environment, warnings)?;
-    let credentials = own.or(userinfo).or(inherited_credentials);
-    if let (ProxySource::Url(url), Some(credentials)) = (&source, &credentials) {
-        let kind = if url.scheme().starts_with("socks") {
-            ProxyKind::Socks5
-        } else {
-            ProxyKind::Http
+/// Schemes of proxies.
+pub(super) const SCHEMES: [&str; 4] = ["http", "https", "socks5", "socks5h"];
+const FORMS: &str =
+    "must be \"env\", \"none\", or a URL with http://, https://, socks5:// or socks5h://";
+
+/// A user name and a password, one of which may be missing.
+type Parts = (Option<String>, Option<SecretString>);
+
+/// Finishes the proxy tables of one configuration.
+pub(super) struct Finish<'a> {
+    pub(super) draft: &'a Draft,
+    pub(super) environment: &'a [(String, String)],
+    pub(super) warnings: &'a mut Vec<String>,
+}
+
+impl Finish<'_> {
+    /// `proxy` over `inherited`. `table` is its name in the file.
+    ///
+    /// What it leaves out is inherited, except that user and password go with the URL: a table with another
+    /// URL, or with any of the credential keys, inherits neither.
+    pub(super) fn proxy(
+        &mut self,
+        proxy: &ProxyDraft,
+        inherited: &Proxy,
+        table: &str,
+    ) -> Result<Proxy, ConfigError> {
+        let (mut source, (url_user, url_password)) = match &proxy.url {
+            Some(text) => self.source(text, table)?,
+            None => (inherited.source.clone(), (None, None)),
         };
-        check_credentials(kind, credentials)
-            .map_err(|e| ConfigError::Conflict(e.to_string().replacen("proxy", table, 1)))?;
-    }
-    Ok(Proxy {
-        source,
-        credentials,
-        no_proxy: draft
-            .no_proxy
-            .clone()
-            .unwrap_or_else(|| inherited.no_proxy.clone()),
-        ca_file: draft.ca_file.clone().or_else(|| inherited.ca_file.clone()),
-    })
-}
-
-fn inherit_source(inherited: &Proxy, environment: &[(String, String)]) -> ProxySource {
-    match &inherited.source {
-        ProxySource::Env(_) => ProxySource::Env(proxy_environment(environment)),
-        ProxySource::None | ProxySource::Url(_) => inherited.source.clone(),
-    }
-}
-
-/// `proxy.url`: `env`, `none`, or a URL whose userinfo moves to the credentials.
-fn read_source(
-    text: &str,
-    place: &str,
-    table: &str,
-    environment: &[(String, String)],
-) -> Result<(ProxySource, Option<Credentials>), ConfigError> {
-    let wrong = |what: &str| ConfigError::Value {
-        place: place.to_owned(),
-        key: format!("{table}.url"),
-        what: what.to_owned(),
-    };
-    match text {
-        "env" => return Ok((ProxySource::Env(proxy_environment(environment)), None)),
-        "none" => return Ok((ProxySource::None, None)),
-        _ => {}
-    }
-    const FORMS: &str =
-        "must be \"env\", \"none\", or a URL with http://, https://, socks5:// or socks5h://";
-    let hint = if text.contains('@') {
-        format!(
-            "; a password with special characters belongs into {table}.password, or percent-encoded into the URL"
-        )
-    } else {
-        String::new()
-    };
-    // The parser's own words could show a piece of a password.
-    let mut url = Url::parse(text).map_err(|_| wrong(&format!("{FORMS}{hint}")))?;
-    if !matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h") {
-        return Err(wrong(FORMS));
-    }
-    if url.host_str().is_none_or(str::is_empty) {
-        return Err(wrong("names no host"));
-    }
-    if !matches!(&url[Position::BeforePath..], "" | "/") {
-        return Err(wrong(&format!("must end with the host and port{hint}")));
-    }
-    let decode = |text: &str| {
-        let decoded = percent_decode_str(text).decode_utf8();
-        decoded
-            .map(|text| text.into_owned())
-            .map_err(|_| wrong("has a user name or password that is not UTF-8"))
-    };
-    let credentials = if url.username().is_empty() && url.password().is_none() {
-        None
-    } else {
-        Some(Credentials {
-            username: decode(url.username())?,
-            password: SecretString::from(decode(url.password().unwrap_or_default())?),
+        let given = self.given(proxy, table)?;
+        let username = proxy.username.clone().or(url_user);
+        if username.is_none() && given {
+            let what = "needs a user name: set username beside it";
+            return Err(self.wrong(table, &PASSWORDS, what.into()));
+        }
+        let password = self.password(proxy, table)?.or(url_password);
+        let credentials = match (username, password) {
+            (Some(username), Some(password)) => Some(Credentials { username, password }),
+            // As in other programs: a user in the URL and no password is one with an empty password.
+            (Some(username), None) if proxy.username.is_none() => Some(Credentials {
+                username,
+                password: SecretString::default(),
+            }),
+            (Some(_), None) => {
+                let what =
+                    "needs a password: set password, password_file or password_command beside it";
+                return Err(self.wrong(table, &["username"], what.into()));
+            }
+            (None, Some(password)) => Some(Credentials {
+                username: String::new(),
+                password,
+            }),
+            (None, None) if source == inherited.source => inherited.credentials.clone(),
+            (None, None) => None,
+        };
+        match &mut source {
+            ProxySource::Env(variables) => {
+                *variables = proxy_environment(self.environment, credentials.as_ref())?;
+            }
+            ProxySource::Url(url) => {
+                if let Some(credentials) = &credentials {
+                    self.check(url, credentials, table)?;
+                }
+            }
+            ProxySource::None => {}
+        }
+        Ok(Proxy {
+            source,
+            credentials,
+            no_proxy: proxy
+                .no_proxy
+                .clone()
+                .unwrap_or_else(|| inherited.no_proxy.clone()),
+            ca_file: proxy.ca_file.clone().or_else(|| inherited.ca_file.clone()),
         })
-    };
-    // Cannot fail for a URL with a host.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    Ok((ProxySource::Url(url), credentials))
-}
+    }
 
-fn own_credentials(
-    draft: &ProxyDraft,
-    table: &str,
-    environment: &[(String, String)],
-    warnings: &mut Vec<String>,
-) -> Result<Option<Credentials>, ConfigError> {
-    let given = [
-        draft.password.is_some(),
-        draft.password_file.is_some(),
-        draft.password_command.is_some(),
-    ];
-    let count = given.into_iter().filter(|given| *given).count();
-    let username = match (&draft.username, count) {
-        (None, 0) => return Ok(None),
-        (None, _) => {
-            return Err(ConfigError::Conflict(format!(
-                "{table} has a password and no username"
-            )));
-        }
-        (Some(_), 0) => {
-            return Err(ConfigError::Conflict(format!(
-                "{table} has a username and no password; set password, password_file or password_command"
-            )));
-        }
-        (Some(username), 1) => username.clone(),
-        (Some(_), _) => {
-            return Err(ConfigError::Conflict(format!(
-                "{table} has more than one of password, password_file and password_command; keep one"
-            )));
-        }
-    };
-    let password = if let Some(password) = &draft.password {
-        password.clone()
-    } else if let Some(path) = &draft.password_file {
-        if path.components().count() > 1 && secret::is_exposed(path) {
-            warnings.push(format!(
-                "{} can be read by others: chmod 600 {}",
-                path.display(),
-                path.display()
-            ));
-        }
-        let credentials = secret::credentials_directory(environment);
-        secret::from_file(
-            &format!("{table}.password_file"),
-            path,
-            credentials.as_deref(),
-        )?
-    } else if let Some(command) = &draft.password_command {
-        secret::from_command(
-            &format!("{table}.password_command"),
-            command,
-            secret::COMMAND_LIMIT,
-        )?
-    } else {
-        return Ok(None);
-    };
-    Ok(Some(Credentials { username, password }))
-}
+    fn wrong(&self, table: &str, keys: &[&str], what: String) -> ConfigError {
+        let keys: Vec<String> = keys.iter().map(|key| format!("{table}.{key}")).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        self.draft.conflict(&keys, what)
+    }
 
-/// The proxy variables in either case; lower case first, as curl does. Under CGI `HTTP_PROXY` is a request
-/// header in disguise and not believed.
-fn proxy_environment(environment: &[(String, String)]) -> ProxyEnv {
-    let get = |name: &str| {
-        environment
-            .iter()
-            .find(|(n, v)| n == name && !v.is_empty())
-            .map(|(_, v)| v.clone())
-    };
-    let either = |name: &str| get(&name.to_lowercase()).or_else(|| get(name));
-    let cgi = get("REQUEST_METHOD").is_some();
-    ProxyEnv {
-        https: either("HTTPS_PROXY"),
-        http: if cgi {
-            get("http_proxy")
+    /// `url`: `env`, `none`, or a URL whose userinfo is taken out.
+    fn source(&self, text: &str, table: &str) -> Result<(ProxySource, Parts), ConfigError> {
+        let wrong = |what: &str| self.wrong(table, &["url"], what.to_owned());
+        match text {
+            "env" => return Ok((ProxySource::Env(Default::default()), (None, None))),
+            "none" => return Ok((ProxySource::None, (None, None))),
+            _ => {}
+        }
+        // The parser's own words could show a piece of a password.
+        let hint = if text.contains('@') {
+            format!(
+                "; a password with special characters belongs into {table}.password, or percent-encoded into the URL"
+            )
         } else {
-            either("HTTP_PROXY")
-        },
-        all: either("ALL_PROXY"),
-        no_proxy: either("NO_PROXY"),
+            String::new()
+        };
+        let mut url = Url::parse(text).map_err(|_| wrong(&format!("{FORMS}{hint}")))?;
+        if !SCHEMES.contains(&url.scheme()) {
+            return Err(wrong(FORMS));
+        }
+        if url.host_str().is_none_or(str::is_empty) {
+            return Err(wrong("names no host"));
+        }
+        if !matches!(&url[Position::BeforePath..], "" | "/") {
+            return Err(wrong(&format!("must end with the host and port{hint}")));
+        }
+        let decode = |text: &str| {
+            let decoded = percent_decode_str(text).decode_utf8();
+            decoded
+                .map(std::borrow::Cow::into_owned)
+                .map_err(|_| wrong("has a user name or password that is not UTF-8"))
+        };
+        let username = match url.username() {
+            "" => None,
+            written => Some(decode(written)?),
+        };
+        let password = url.password().map(decode).transpose()?;
+        // Cannot fail for a URL with a host.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        Ok((
+            ProxySource::Url(url),
+            (username, password.map(SecretString::from)),
+        ))
+    }
+
+    /// Whether one of the three password keys is set, and not two.
+    fn given(&self, proxy: &ProxyDraft, table: &str) -> Result<bool, ConfigError> {
+        let given = [
+            proxy.password.is_some(),
+            proxy.password_file.is_some(),
+            proxy.password_command.is_some(),
+        ];
+        let mut set = PASSWORDS.iter().zip(given).filter(|(_, given)| *given);
+        let first = set.next();
+        if let (Some((first, _)), Some((second, _))) = (first, set.next()) {
+            let what = format!("stands beside {table}.{first}; keep one of the two");
+            return Err(self.wrong(table, &[second], what));
+        }
+        Ok(first.is_some())
+    }
+
+    /// The password from the key that is set.
+    fn password(
+        &mut self,
+        proxy: &ProxyDraft,
+        table: &str,
+    ) -> Result<Option<SecretString>, ConfigError> {
+        if let Some(password) = &proxy.password {
+            return Ok(Some(password.clone()));
+        }
+        if let Some(file) = &proxy.password_file {
+            let directory = variable(self.environment, "CREDENTIALS_DIRECTORY");
+            let (path, credential) = file.find(directory);
+            let (password, exposed) = secret::from_file(&path)
+                .map_err(|what| self.wrong(table, &["password_file"], what))?;
+            // systemd guards the directory of its credentials.
+            if exposed && !credential {
+                let shown = path.display();
+                self.warnings.push(format!(
+                    "others can read the password in {shown}: chmod 600 {}",
+                    quoted(&path)
+                ));
+            }
+            return Ok(Some(password));
+        }
+        if let Some(command) = &proxy.password_command {
+            return secret::from_command(command, secret::COMMAND_LIMIT)
+                .map(Some)
+                .map_err(|what| self.wrong(table, &["password_command"], what));
+        }
+        Ok(None)
+    }
+
+    /// P-05, P-16: credentials that this proxy's protocol can carry.
+    fn check(&self, url: &Url, credentials: &Credentials, table: &str) -> Result<(), ConfigError> {
+        let kind = match url.scheme() {
+            "http" => ProxyKind::Http,
+            "https" => ProxyKind::Https,
+            _ => ProxyKind::Socks5,
+        };
+        check_credentials(kind, credentials).map_err(|error| {
+            let text = error.to_string();
+            let (own, what): (&[&str], _) = match text.strip_prefix("proxy.password ") {
+                Some(what) => (&PASSWORDS, what),
+                None => (
+                    &["username"],
+                    text.strip_prefix("proxy.username ").unwrap_or(&text),
+                ),
+            };
+            if own
+                .iter()
+                .any(|key| self.draft.is_set(&format!("{table}.{key}")))
+            {
+                self.wrong(table, own, what.to_owned())
+            } else {
+                self.wrong(table, &["url"], format!("cannot be used: {text}"))
+            }
+        })
     }
 }
 
-/// Whether a proxy URL given as an argument holds a password, which every user of the machine could read.
+const PASSWORDS: [&str; 3] = ["password", "password_file", "password_command"];
+
+/// Whether the text of a URL holds a password, also where a slash or hash in it ends the host too early.
 #[must_use]
 pub fn has_password(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     match Url::parse(url) {
-        // A slash or hash in a password ends the host too early; then the `@` stands behind it.
-        Ok(parsed) if parsed.has_host() && !parsed[Position::BeforePath..].contains('@') => {
-            parsed.password().is_some()
+        Ok(parsed) if parsed.has_host() => {
+            let path = &parsed[Position::BeforePath..];
+            parsed.password().is_some() || (path.contains('@') && rest.contains(':'))
         }
-        Ok(_) | Err(_) => url.contains('@'),
+        Ok(_) | Err(_) => rest
+            .rsplit_once('@')
+            .is_some_and(|(user, _)| user.contains(':')),
     }
 }

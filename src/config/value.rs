@@ -1,34 +1,11 @@
 //! Settings as they come: a path, a value and where it stands, whether from file, environment or flag.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
+use zeroize::{Zeroize as _, Zeroizing};
 
-use super::error::ConfigError;
-
-/// Where a setting stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Source {
-    File {
-        path: PathBuf,
-        line: usize,
-        column: usize,
-    },
-    Environment(String),
-    Flag(&'static str),
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File { path, line, column } => write!(f, "{}:{line}:{column}", path.display()),
-            Self::Environment(name) => write!(f, "environment variable {name}"),
-            Self::Flag(name) => f.write_str(name),
-        }
-    }
-}
+use super::error::{ConfigError, Place};
 
 /// A value without its place. Never printed: it may be a password.
 #[derive(Clone)]
@@ -41,13 +18,27 @@ pub(super) enum Value {
     Other(&'static str),
 }
 
+impl Drop for Value {
+    fn drop(&mut self) {
+        if let Self::Text(text) = self {
+            text.zeroize();
+        }
+    }
+}
+
 impl Value {
     fn of(value: &DeValue<'_>) -> Self {
         match value {
             DeValue::String(text) => Self::Text(text.clone().into_owned()),
-            // What does not fit is out of every key's range, too.
+            // What does not fit is above every limit, or below it.
             DeValue::Integer(number) => Self::Integer(
-                i64::from_str_radix(number.as_str(), number.radix()).unwrap_or(i64::MAX),
+                i64::from_str_radix(number.as_str(), number.radix()).unwrap_or(
+                    if number.as_str().starts_with('-') {
+                        i64::MIN
+                    } else {
+                        i64::MAX
+                    },
+                ),
             ),
             DeValue::Boolean(value) => Self::Bool(*value),
             DeValue::Array(values) => Self::List(list(values)),
@@ -81,7 +72,7 @@ fn list(values: &DeArray<'_>) -> Vec<Value> {
 pub(super) struct Setting {
     pub(super) path: Vec<String>,
     pub(super) value: Value,
-    pub(super) source: Source,
+    pub(super) place: Place,
 }
 
 impl Setting {
@@ -100,6 +91,7 @@ pub(super) fn display_path(path: &[String]) -> String {
         if bare {
             part.clone()
         } else {
+            // As TOML has it, near enough, with control characters escaped.
             format!("{part:?}")
         }
     };
@@ -110,16 +102,18 @@ pub(super) fn display_path(path: &[String]) -> String {
 pub(super) fn parse_file(path: &Path, text: &str) -> Result<Vec<Setting>, ConfigError> {
     let table = DeTable::parse(text).map_err(|error| {
         // The library's own rendering shows the line, which may hold a password.
-        let at = position(text, error.span().map_or(0, |span| span.start));
         ConfigError::Syntax {
-            path: path.to_owned(),
-            line: at.0,
-            column: at.1,
-            what: error.message().to_owned(),
+            place: place(path, text, error.span().map_or(0, |span| span.start)),
+            what: error.message().replace('\n', ", "),
         }
     })?;
     let mut settings = Vec::new();
     flatten(path, text, &mut Vec::new(), table.get_ref(), &mut settings);
+    // The parser sorts by name; a person reads from the top.
+    settings.sort_by_key(|setting: &Setting| match setting.place {
+        Place::File { line, column, .. } => (line, column),
+        Place::Environment(_) | Place::Flag(_) | Place::Default => (0, 0),
+    });
     Ok(settings)
 }
 
@@ -132,44 +126,32 @@ fn flatten(
 ) {
     for (key, value) in table.iter() {
         prefix.push(key.get_ref().clone().into_owned());
-        match value.get_ref() {
-            DeValue::Table(inner) if !inner.is_empty() => flatten(file, text, prefix, inner, out),
-            DeValue::String(_)
-            | DeValue::Integer(_)
-            | DeValue::Float(_)
-            | DeValue::Boolean(_)
-            | DeValue::Datetime(_)
-            | DeValue::Array(_)
-            | DeValue::Table(_) => out.push(Setting {
+        let inner = value.get_ref().as_table();
+        match inner.filter(|inner| !inner.is_empty()) {
+            Some(inner) => flatten(file, text, prefix, inner, out),
+            None => out.push(Setting {
                 path: prefix.clone(),
                 value: Value::of(value.get_ref()),
-                source: place(file, text, key),
+                place: place(file, text, key.span().start),
             }),
         }
         prefix.pop();
     }
 }
 
-fn place<T>(file: &Path, text: &str, spanned: &Spanned<T>) -> Source {
-    let (line, column) = position(text, spanned.span().start);
-    Source::File {
-        path: file.to_owned(),
-        line,
-        column,
-    }
-}
-
-/// Line and column, both from 1.
-fn position(text: &str, offset: usize) -> (usize, usize) {
+/// Line and column of a byte offset.
+fn place(file: &Path, text: &str, offset: usize) -> Place {
     let before = text.get(..offset).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-    (line, column)
+    Place::File {
+        path: file.to_owned(),
+        line: before.matches('\n').count() + 1,
+        column: before.chars().rev().take_while(|c| *c != '\n').count() + 1,
+    }
 }
 
 /// A value from the environment: TOML if it is that, else the string itself.
 pub(super) fn parse_environment(text: &str) -> Value {
-    let document = format!("value = {text}");
+    let document = Zeroizing::new(format!("value = {text}"));
     match DeTable::parse(&document) {
         Ok(table) => match table.get_ref().get("value").map(|v| Value::of(v.get_ref())) {
             Some(Value::Other(_)) | None => Value::Text(text.to_owned()),

@@ -63,7 +63,12 @@ pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
                 return Ok(Prefixed::new(stream, buffer.freeze()));
             }
             Parsed::Head(head) => {
-                let page = read_page(&mut stream, buffer.split_off(head.length)).await;
+                // A refused login says all in its head; its page would only be waited for.
+                let page = if matches!(head.status, 401 | 407) {
+                    BytesMut::new()
+                } else {
+                    read_page(&mut stream, buffer.split_off(head.length)).await
+                };
                 return Err(refused(upstream, target, &head, &page));
             }
             Parsed::Partial if buffer.len() >= MAX_HEAD => {

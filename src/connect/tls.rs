@@ -174,6 +174,12 @@ fn explain_certificate(reason: &CertificateError) -> String {
             "it is for another name; check the url of this domain".into()
         }
         CertificateError::Revoked => "it has been revoked; tell the server's operator".into(),
+        // webpki's own word, wrapped beyond reach of a match.
+        other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            "it is an authority's own certificate, which cannot stand for a server; make a self-signed one with \
+             basicConstraints=CA:FALSE, or sign one with the authority"
+                .into()
+        }
         other => format!("{other}"),
     }
 }

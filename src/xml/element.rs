@@ -1,63 +1,24 @@
-//! One complete first-level element: its bytes as they came, and what was learnt while reading it.
+//! One complete first-level element, as the bytes it came in.
 
 use std::borrow::Cow;
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quick_xml::events::Event;
 
-use super::scope::Scope;
-use super::{escape, token};
+use super::nest::Facts;
+use super::tag::Span;
+use super::walk::{Token, Walk, split_name};
+use super::{Frame, Framer, Limits, Namespace, RootText, Scope, XmlError, escape, ns};
 
-/// A namespace; the usual ones cost no allocation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Namespace {
-    /// That of the root's default.
-    OuterDefault,
-    /// Bound by the root to the prefix at this index.
-    OuterPrefix(u16),
-    /// jabber:client, declared on the element itself.
-    Client,
-    /// Another one declared on the element itself.
-    Own(Arc<str>),
-    /// None at all.
-    None,
-}
-
-/// What the framer found out about an element. Ranges are offsets into its bytes.
-#[derive(Clone, Debug)]
-pub(super) struct Facts {
-    pub(super) prefix: Range<usize>,
-    pub(super) local: Range<usize>,
-    /// Just behind the tag's name.
-    pub(super) name_end: usize,
-    /// End of the start tag.
-    pub(super) tag_end: usize,
-    pub(super) namespace: Namespace,
-    /// Its own `xmlns="…"`, with the blanks before it.
-    pub(super) own_default: Option<Range<usize>>,
-    pub(super) has_lang: bool,
-    /// Some name in it is in the root's default namespace.
-    pub(super) uses_outer_default: bool,
-    /// Prefixes of the root that it uses.
-    pub(super) outer_prefixes: Vec<u16>,
-}
-
-/// One complete element. Cheap to clone.
+/// A complete first-level element: its bytes untouched, and what was learned while checking them.
+///
+/// Cheap to clone: bytes and scope are shared.
 #[derive(Clone)]
 pub struct Element {
     bytes: Bytes,
     facts: Facts,
     scope: Arc<Scope>,
-}
-
-impl fmt::Debug for Element {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Its content may be a password or a private message (B-73).
-        write!(f, "Element({}, {} bytes)", self.local(), self.bytes.len())
-    }
 }
 
 impl Element {
@@ -69,211 +30,269 @@ impl Element {
         }
     }
 
-    pub(super) fn facts(&self) -> &Facts {
-        &self.facts
+    /// Reads an element that we made ourselves, as it would stand in a client's stream (default namespace `jabber:client`,
+    /// prefix `stream` declared).
+    ///
+    /// # Errors
+    /// Not exactly one well-formed element, or one beyond 1 MiB.
+    pub fn parse(text: &str) -> Result<Self, XmlError> {
+        const LIMITS: Limits = Limits {
+            max_element_bytes: 1 << 20,
+            max_header_bytes: 1 << 10,
+            max_depth: 128,
+            max_attributes: 256,
+        };
+        let mut framer = Framer::new(LIMITS, RootText::Refuse);
+        framer.push(b"<r xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>");
+        framer.next_frame()?;
+        framer.push(text.as_bytes());
+        match framer.next_frame()? {
+            Some(Frame::Element(element)) if framer.is_idle() => Ok(element),
+            _ => Err(XmlError::NotWellFormed("not exactly one element")),
+        }
     }
 
-    pub(super) fn scope(&self) -> &Scope {
-        &self.scope
-    }
-
-    fn str(&self, range: &Range<usize>) -> &str {
-        // The framer has checked that the bytes are UTF-8; ranges end at ASCII characters.
-        self.bytes
-            .get(range.clone())
-            .and_then(|b| std::str::from_utf8(b).ok())
-            .unwrap_or_default()
-    }
-
-    /// The bytes as they came.
+    /// The element exactly as it arrived; namespaces declared outside are not in it.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
-    /// Size in bytes.
+    /// Its length in bytes.
     #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "an element is never empty")]
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Never true: an element has at least its tag.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
-    /// Local name.
+    /// The name without prefix.
     #[must_use]
     pub fn local(&self) -> &str {
-        self.str(&self.facts.local)
+        self.facts.name.local().text(&self.bytes)
     }
 
-    /// Prefix, if it has one.
+    /// The prefix as written.
     #[must_use]
     pub fn prefix(&self) -> Option<&str> {
-        Some(self.str(&self.facts.prefix)).filter(|prefix| !prefix.is_empty())
+        self.facts
+            .name
+            .colon
+            .map(|_| self.facts.name.prefix().text(&self.bytes))
     }
 
-    /// Namespace; empty for none.
+    /// The namespace the name is in; empty for none.
     #[must_use]
     pub fn namespace(&self) -> &str {
-        match &self.facts.namespace {
-            Namespace::OuterDefault => self.scope.default_namespace().unwrap_or_default(),
-            Namespace::OuterPrefix(index) => self
-                .scope
-                .prefixes
-                .get(usize::from(*index))
-                .map_or("", |(_, uri)| uri.as_str()),
-            Namespace::Client => "jabber:client",
-            Namespace::Own(uri) => uri,
-            Namespace::None => "",
-        }
+        self.facts.namespace.as_ref().map_or("", Namespace::as_str)
     }
 
-    /// Whether it is `{namespace}local`.
+    /// Whether the element has this name.
     #[must_use]
     pub fn is(&self, namespace: &str, local: &str) -> bool {
         self.local() == local && self.namespace() == namespace
     }
 
-    /// Whether it is a stanza: message, presence or iq in jabber:client, or where a manager left that out
-    /// and it fell into the wrapper's namespace.
+    /// Whether it is a message, presence or iq of `jabber:client`; also one that a connection manager left in the namespace of
+    /// its `<body/>`, or in none, by not declaring any.
     #[must_use]
     pub fn is_stanza(&self) -> bool {
+        let inherited = self.prefix().is_none() && self.facts.xmlns.is_none();
+        let namespace = self.namespace();
         matches!(self.local(), "message" | "presence" | "iq")
-            && matches!(
-                self.namespace(),
-                "jabber:client" | "http://jabber.org/protocol/httpbind"
-            )
+            && (namespace == ns::CLIENT
+                || inherited && (namespace == ns::HTTPBIND || namespace.is_empty()))
     }
 
-    /// A stanza of jabber:client written with a prefix (E-11).
+    /// A stanza whose name has a prefix: E-11 towards a client, since many managers look at the bare text (S-31).
     #[must_use]
     pub fn is_prefixed_stanza(&self) -> bool {
-        self.prefix().is_some() && self.namespace() == "jabber:client"
+        self.prefix().is_some() && self.is_stanza()
     }
 
-    /// An attribute of the top tag that has no prefix.
+    /// The value of an attribute without prefix on the element itself.
     #[must_use]
-    pub fn attr(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.raw_attribute(name).map(escape::attribute_value)
+    pub fn attr(&self, local: &str) -> Option<Cow<'_, str>> {
+        if local == "xmlns" {
+            None
+        } else {
+            self.raw_attr(local)
+        }
     }
 
-    /// `xml:lang` of the top tag.
+    /// Its own `xml:lang`.
     #[must_use]
     pub fn lang(&self) -> Option<Cow<'_, str>> {
-        self.attr("xml:lang")
+        if self.has_own_lang() {
+            self.raw_attr("xml:lang")
+        } else {
+            None
+        }
     }
 
-    pub(super) fn own_default_value(&self) -> &str {
-        self.raw_attribute("xmlns").unwrap_or_default()
-    }
-
-    pub(super) fn raw_attribute(&self, name: &str) -> Option<&str> {
-        raw_attribute(self.bytes.get(..self.facts.tag_end)?, name)
-    }
-
-    /// Namespace and local name of each direct child; for the few elements that must be looked into.
+    /// The direct children, as pairs of namespace and local name. Reads the whole element.
     #[must_use]
     pub fn child_names(&self) -> Vec<(String, String)> {
         let mut names = Vec::new();
-        let Some(own) = self.bytes.get(..self.facts.tag_end) else {
-            return names;
-        };
-        let mut depth = u32::from(!own.ends_with(b"/>"));
-        let mut rest = &self.bytes[own.len()..];
-        while depth > 0
-            && let Some(at) = memchr::memchr(b'<', rest)
-        {
-            rest = &rest[at..];
-            let end = match rest.get(1) {
-                Some(b'!') => memchr::memmem::find(rest, b"]]>").map(|at| at + 3),
-                _ => token::tag_length(rest),
-            };
-            let Some((tag, after)) = end.and_then(|end| rest.split_at_checked(end)) else {
-                break;
-            };
-            rest = after;
-            match tag.get(1) {
-                Some(b'!') => {}
-                Some(b'/') => depth -= 1,
-                _ => {
-                    if depth == 1 {
-                        names.extend(self.name_of_child(own, tag));
-                    }
-                    depth += u32::from(!tag.ends_with(b"/>"));
-                }
+        let mut resolver = Resolver::new(&self.scope);
+        for token in Walk::new(&self.bytes) {
+            if let Some((namespace, name)) = resolver.step(&token)
+                && resolver.depth() == 2
+            {
+                names.push((namespace.into_owned(), split_name(name).1.to_owned()));
             }
+            resolver.settle(&token);
         }
         names
     }
 
-    /// Namespace and local name of a child with this start tag; `own` is that of the element.
-    fn name_of_child(&self, own: &[u8], tag: &[u8]) -> Option<(String, String)> {
-        let text = std::str::from_utf8(tag).ok()?;
-        let name = token::parse_start_tag(tag, usize::MAX).ok()?.name;
-        let prefix = &text[name.prefix];
-        let declares = if prefix.is_empty() {
-            "xmlns".to_owned()
-        } else {
-            format!("xmlns:{prefix}")
-        };
-        let declared = raw_attribute(tag, &declares).or_else(|| raw_attribute(own, &declares));
-        let namespace = match (declared, prefix) {
-            (Some(uri), _) => escape::attribute_value(uri).into_owned(),
-            (None, "") => self.scope.default_namespace().unwrap_or_default().into(),
-            (None, _) => self.scope.prefix(prefix).unwrap_or_default().into(),
-        };
-        Some((namespace, text[name.local].to_owned()))
-    }
-
-    /// The text directly inside, references resolved; `None` if there is none.
+    /// The text directly inside, CDATA included; `None` if there are child elements. For small elements: it is copied.
     #[must_use]
     pub fn text(&self) -> Option<String> {
-        let mut out = String::new();
-        let mut depth = 0_u32;
-        let mut reader = quick_xml::Reader::from_reader(&self.bytes[..]);
-        loop {
-            match reader.read_event().ok()? {
-                Event::Start(_) => depth += 1,
-                Event::End(_) => depth = depth.saturating_sub(1),
-                Event::Text(text) if depth == 1 => out.push_str(&unix_lines(&text)),
-                Event::CData(text) if depth == 1 => out.push_str(&unix_lines(&text)),
-                Event::GeneralRef(name) if depth == 1 => {
-                    out.push(escape::reference(&name)?);
+        let mut text = String::new();
+        for token in Walk::new(&self.bytes).skip(1) {
+            match token {
+                Token::Text { raw, .. } => text.push_str(&escape::unescape_text(raw)),
+                Token::Cdata { raw, .. } => {
+                    text.push_str(&raw.replace("\r\n", "\n").replace('\r', "\n"))
                 }
-                Event::Eof => break,
-                Event::Empty(_)
-                | Event::Text(_)
-                | Event::CData(_)
-                | Event::GeneralRef(_)
-                | Event::Comment(_)
-                | Event::Decl(_)
-                | Event::PI(_)
-                | Event::DocType(_) => {}
+                Token::Start { .. } => return None,
+                Token::End { .. } => {}
             }
         }
-        (!out.is_empty()).then_some(out)
+        Some(text)
+    }
+
+    pub(super) fn scope(&self) -> &Arc<Scope> {
+        &self.scope
+    }
+
+    pub(super) fn uses_outer_default(&self) -> bool {
+        self.facts.uses_outer_default
+    }
+
+    pub(super) fn has_stream_elements(&self) -> bool {
+        self.facts.has_stream_elements
+    }
+
+    pub(super) fn has_own_lang(&self) -> bool {
+        self.facts.has_own_lang
+    }
+
+    /// The prefixes it takes from outside, with what they stand for.
+    pub(super) fn outer_prefixes(&self) -> impl Iterator<Item = (&str, &Namespace)> {
+        let used = self.facts.outer_prefixes.as_deref().unwrap_or_default();
+        used.iter().filter_map(|i| self.scope.prefix(*i))
+    }
+
+    /// The bytes up to the end of the top tag's name, and the rest.
+    pub(super) fn split_at_name(&self) -> (&[u8], &[u8]) {
+        self.bytes
+            .split_at(self.facts.name.span.end.min(self.bytes.len()))
+    }
+
+    /// Where in `rest`, the second part of [`Self::split_at_name`], the top tag declares `jabber:client` again.
+    pub(super) fn redundant_declaration(&self, rest: &[u8]) -> Option<(usize, usize)> {
+        let Span { start, end } = self.facts.xmlns?;
+        let offset = self.bytes.len() - rest.len();
+        let declared = self.raw_attr("xmlns")?;
+        (declared == ns::CLIENT).then(|| (start - offset, end - offset))
+    }
+
+    fn raw_attr(&self, name: &str) -> Option<Cow<'_, str>> {
+        let Token::Start { tag, .. } = Walk::new(&self.bytes).next()? else {
+            return None;
+        };
+        tag.attributes()
+            .find(|a| a.name == name)
+            .map(|a| escape::unescape_attribute(a.raw))
     }
 }
 
-/// The attribute of a start tag, by its name as written. The tag was accepted once, so it parses.
-fn raw_attribute<'a>(tag: &'a [u8], name: &str) -> Option<&'a str> {
-    let text = std::str::from_utf8(tag).ok()?;
-    let parts = token::parse_start_tag(tag, usize::MAX).ok()?;
-    let found = parts
-        .attributes
-        .into_iter()
-        .find(|attribute| &text[attribute.name.qualified()] == name)?;
-    Some(&text[found.value])
+impl PartialEq for Element {
+    /// Same bytes in the same scope.
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes && self.scope == other.scope
+    }
 }
 
-/// Line ends as XML 1.0 section 2.11 wants them read.
-fn unix_lines(text: &str) -> Cow<'_, str> {
-    if text.contains('\r') {
-        Cow::Owned(text.replace("\r\n", "\n").replace('\r', "\n"))
-    } else {
-        Cow::Borrowed(text)
+impl Eq for Element {}
+
+/// Name and length only: the content may be a password.
+impl fmt::Debug for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Element({}, {} bytes)", self.local(), self.len())
+    }
+}
+
+/// Namespaces in force while walking through an element.
+pub(super) struct Resolver<'a> {
+    scope: &'a Scope,
+    /// Depth, prefix, namespace.
+    declarations: Vec<(usize, &'a str, Cow<'a, str>)>,
+    depth: usize,
+}
+
+impl<'a> Resolver<'a> {
+    pub(super) fn new(scope: &'a Scope) -> Self {
+        Self {
+            scope,
+            declarations: Vec::new(),
+            depth: 0,
+        }
+    }
+
+    /// Number of open elements, the one just started included.
+    pub(super) fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Takes the next token in; for a start tag, the element's namespace and name. [`Self::settle`] must follow.
+    pub(super) fn step(&mut self, token: &Token<'a>) -> Option<(Cow<'a, str>, &'a str)> {
+        let Token::Start { name, tag } = *token else {
+            return None;
+        };
+        self.depth += 1;
+        for attribute in tag.attributes() {
+            let prefix = match split_name(attribute.name) {
+                ("", "xmlns") => "",
+                ("xmlns", prefix) => prefix,
+                _ => continue,
+            };
+            self.declarations.push((
+                self.depth,
+                prefix,
+                escape::unescape_attribute(attribute.raw),
+            ));
+        }
+        Some((self.resolve(split_name(name).0), name))
+    }
+
+    /// Forgets what the token, already given to [`Self::step`], ends.
+    pub(super) fn settle(&mut self, token: &Token<'a>) {
+        let ends = match token {
+            Token::Start { tag, .. } => tag.empty,
+            Token::End { .. } => true,
+            Token::Text { .. } | Token::Cdata { .. } => false,
+        };
+        if ends {
+            self.declarations.retain(|(depth, ..)| *depth < self.depth);
+            self.depth = self.depth.saturating_sub(1);
+        }
+    }
+
+    /// What the prefix stands for here; the empty one for the default namespace.
+    pub(super) fn resolve(&self, prefix: &str) -> Cow<'a, str> {
+        match self.declared(prefix) {
+            Some(namespace) => namespace,
+            None => Cow::Borrowed(self.scope.resolve(prefix).unwrap_or_default()),
+        }
+    }
+
+    /// The same, if it is declared inside the element.
+    pub(super) fn declared(&self, prefix: &str) -> Option<Cow<'a, str>> {
+        self.declarations
+            .iter()
+            .rfind(|(_, known, _)| *known == prefix)
+            .map(|(.., namespace)| namespace.clone())
     }
 }

@@ -1,288 +1,278 @@
-//! [`Framer`]: bytes split anywhere to root tag, first-level elements and end.
-//!
-//! The scanner looks at each byte once: it remembers where in the current token it stopped. A tag is judged
-//! as one slice when its `>` is there, text as it arrives. A finished element is split off the buffer, not
-//! copied.
+//! Bytes split anywhere → root tag, first-level elements, end.
 
-use std::ops::Range;
+mod steps;
+
+use std::fmt;
 use std::sync::Arc;
 
-use bytes::{Buf as _, BytesMut};
+use bytes::{Bytes, BytesMut};
 
-use super::element::{Element, Facts};
-use super::header::Header;
-use super::scope::Scope;
-use super::{Limits, XmlError, token};
+use super::chars::is_space;
+use super::nest::Nest;
+use super::tag::TagScan;
+use super::{Element, Header, Limits, Scope, XmlError};
 
-mod document;
-mod namespaces;
-mod nesting;
-
-pub(super) const NS_XML: &str = "http://www.w3.org/XML/1998/namespace";
-const NS_XMLNS: &str = "http://www.w3.org/2000/xmlns/";
-/// Root text that is kept for [`RootText::Collect`].
-const MAX_ROOT_TEXT: usize = 1024;
-
-/// What becomes of text between first-level elements. White space is always swallowed (S-21).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RootText {
-    /// It is an error (E-10).
-    Refuse,
-    /// Some of it is kept: a manager's terminate may hold an explanation.
-    Collect,
-}
-
-/// What the bytes turn into.
-#[derive(Clone, Debug)]
+/// What the framer found next.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
     /// The root tag.
     Header(Header),
     /// A complete first-level element.
     Element(Element),
-    /// Behind an element, a new XML declaration or another `stream` tag begins. It is not consumed: the
-    /// caller restarts, waits, or refuses.
+    /// Where a first-level element could start there is an XML declaration or a tag named `stream`: the next document (S-16).
+    /// Not used up; [`Framer::next_frame`] says it again until [`Framer::restart`].
     NewDocument,
     /// The root's end tag.
     End,
 }
 
+/// What to do with text between first-level elements. Blanks there are always swallowed (S-21).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// Before the root tag.
-    Start,
-    /// Between first-level elements.
-    Root,
-    /// Inside a first-level element.
-    Inside,
-    /// The root was closed by its own tag; its end is still to be told.
-    EmptyRoot,
-    /// Behind the root.
-    After,
+pub enum RootText {
+    /// Refuse it: [`XmlError::TextBetweenElements`] (E-10).
+    Refuse,
+    /// Keep its first KiB for [`Framer::root_text`]: some managers explain a terminate body in plain text.
+    Collect,
 }
 
-/// An element that is open inside the current first-level one.
-#[derive(Debug)]
-struct Open {
-    /// Qualified name, as offsets into the element.
-    name: Range<usize>,
-    /// Declarations in force before it.
-    declarations: usize,
-}
-
-/// A namespace declaration inside the current first-level element, as offsets into it.
-#[derive(Debug)]
-struct Declaration {
-    prefix: Range<usize>,
-    uri: Range<usize>,
-}
-
-/// Where the scan of the current token stands.
-#[derive(Clone, Copy, Debug, Default)]
-struct Scan {
-    /// Bytes of the token that were looked at.
-    at: usize,
-    /// Inside an attribute value: its quote.
-    quote: Option<u8>,
-}
-
-/// The incremental parser. See the [module](self).
-#[derive(Debug)]
+/// The strict incremental reader of one document after another.
+///
+/// Give it bytes with [`Self::push`] or [`Self::buffer_mut`], then call [`Self::next_frame`] until it says `None`. Each byte
+/// is looked at once, however the input is split, and an error is reported as soon as the byte that proves it is there.
 pub struct Framer {
+    /// Bytes not handed out yet; starts with the frame being read.
+    buffer: BytesMut,
+    /// First byte of `buffer` not checked yet.
+    at: usize,
+    place: Place,
     limits: Limits,
     root_text: RootText,
+    lenient: bool,
     text: String,
-    /// Starts at the current element, or at the current token between elements.
-    buf: BytesMut,
-    /// Bytes of the current element that are settled.
-    settled: usize,
-    scan: Scan,
-    place: Place,
-    restarted: bool,
-    /// Bytes of the XML declaration, if there was one.
-    declared: usize,
-    root: Vec<u8>,
+    tag: TagScan,
+    nest: Nest,
     scope: Arc<Scope>,
-    open: Vec<Open>,
-    declarations: Vec<Declaration>,
-    facts: Option<Facts>,
-    error: Option<XmlError>,
-    /// Bytes looked at: the cost must stay linear.
-    #[cfg(test)]
-    pub(super) scanned: usize,
+    /// The root's name as written, while it is open.
+    root: Option<Bytes>,
+    /// The name of the root before the restart.
+    former_root: Option<Bytes>,
+    declared: bool,
+    trailing_junk: bool,
+    /// Longest frame since the buffer was last let go.
+    longest: usize,
+    failed: Option<XmlError>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Before the root: blanks, one declaration, the root tag.
+    Prolog,
+    /// In the declaration.
+    Declaration,
+    /// In the text of an element, or between first-level elements.
+    Content,
+    /// At a `<`.
+    Markup,
+    StartTag,
+    /// In an end tag, of whose name this many bytes have been compared.
+    EndTag {
+        compared: usize,
+    },
+    Cdata,
+    /// At the start of the next document.
+    NewDocument,
+    /// Behind a root that was closed by its own tag.
+    RootEnd,
+    /// Behind the document.
+    Epilog,
+}
+
+/// What one step came to.
+enum Next {
+    Again,
+    More,
+    Frame(Frame),
+}
+
+/// Kept of the text between elements.
+const MAX_ROOT_TEXT: usize = 1024;
+/// A buffer that held more than this is let go when it is empty: an idle stream stays small.
+const KEPT_BUFFER: usize = 16 * 1024;
+
 impl Framer {
-    /// A parser at the start of a document.
+    /// A framer at the start of a document.
     #[must_use]
     pub fn new(limits: Limits, root_text: RootText) -> Self {
         Self {
+            buffer: BytesMut::new(),
+            at: 0,
+            place: Place::Prolog,
             limits,
             root_text,
+            lenient: false,
             text: String::new(),
-            buf: BytesMut::new(),
-            settled: 0,
-            scan: Scan::default(),
-            place: Place::Start,
-            restarted: false,
-            declared: 0,
-            root: Vec::new(),
+            tag: TagScan::new(),
+            nest: Nest::default(),
             scope: Arc::default(),
-            open: Vec::new(),
-            declarations: Vec::new(),
-            facts: None,
-            error: None,
-            #[cfg(test)]
-            scanned: 0,
+            root: None,
+            former_root: None,
+            declared: false,
+            trailing_junk: false,
+            longest: 0,
+            failed: None,
         }
     }
 
-    #[cfg(test)]
-    fn count(&mut self, bytes: usize) {
-        self.scanned += bytes;
+    /// Overlooks what real managers get wrong in a `<body>` tag: the prefixes `stream` and `xmpp` not declared, and
+    /// attributes given twice (all are listed in [`Header::attributes`]).
+    #[must_use]
+    pub fn lenient(mut self) -> Self {
+        self.lenient = true;
+        self
     }
 
-    #[cfg(not(test))]
-    fn count(&mut self, _: usize) {}
-
-    /// Adds bytes.
+    /// Appends bytes.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.buf.extend_from_slice(bytes);
+        self.buffer.extend_from_slice(bytes);
     }
 
-    /// The buffer, to read into without a copy. Only to be appended to.
+    /// The buffer, to read into without a copy. Only append to it.
     pub fn buffer_mut(&mut self) -> &mut BytesMut {
-        &mut self.buf
+        &mut self.buffer
     }
 
-    /// Bytes held.
-    #[must_use]
-    pub fn buffered(&self) -> usize {
-        self.buf.len()
-    }
-
-    /// Text found between elements, with [`RootText::Collect`].
-    #[must_use]
-    pub fn root_text(&self) -> &str {
-        &self.text
-    }
-
-    /// The first byte held that is not white space.
-    #[must_use]
-    pub fn first_byte(&self) -> Option<u8> {
-        self.buf.iter().copied().find(|b| !token::is_blank(*b))
-    }
-
-    /// Whether nothing but white space is held.
-    #[must_use]
-    pub fn trailing_is_blank(&self) -> bool {
-        self.first_byte().is_none()
-    }
-
-    /// The bytes behind the last frame start a new document (S-16).
-    pub fn restart(&mut self) {
-        self.place = Place::Start;
-        self.restarted = true;
-        self.declared = 0;
-        self.scan = Scan::default();
-        self.settled = 0;
-        self.text.clear();
-        self.scope = Arc::default();
-    }
-
-    /// The next frame; `None` needs more bytes.
+    /// The next frame, or `None` when more bytes are needed, and always behind [`Frame::End`].
     ///
     /// # Errors
-    /// [`XmlError`] as soon as its bytes are here; the same again from then on.
+    /// What is wrong with the document; from then on always the same.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, XmlError> {
-        if let Some(error) = &self.error {
-            self.buf = BytesMut::new();
-            return Err(error.clone());
+        if let Some(error) = self.failed {
+            return Err(error);
         }
-        let result = self.step();
-        if let Err(error) = &result {
-            self.error = Some(error.clone());
-            self.buf = BytesMut::new();
+        let result = self.run();
+        if let Err(error) = result {
+            self.failed = Some(error);
         }
         result
     }
 
-    fn step(&mut self) -> Result<Option<Frame>, XmlError> {
-        match self.place {
-            Place::Start => self.start(),
-            Place::Root => self.root(),
-            Place::Inside => self.inside(),
-            Place::EmptyRoot => {
-                self.place = Place::After;
-                Ok(Some(Frame::End))
-            }
-            Place::After => Ok(None),
-        }
+    /// Starts a new document with the bytes behind the last frame (S-16, T-25). A framer that has failed stays failed.
+    pub fn restart(&mut self) {
+        self.former_root = self.root.take().or(self.former_root.take());
+        self.nest.clear();
+        self.scope = Arc::default();
+        self.text.clear();
+        self.declared = false;
+        self.go(0, Place::Prolog);
     }
 
-    /// Length of the tag that starts at the settled position, quotes respected; `None` if it is not whole.
-    fn tag_end(&mut self) -> Result<Option<usize>, XmlError> {
-        let mut scan = self.scan;
-        scan.at = scan.at.max(1);
-        let from = scan.at;
-        let rest = &self.buf[self.settled..];
+    /// Takes the bytes behind the last frame away.
+    pub fn take_rest(&mut self) -> BytesMut {
+        self.nest.clear();
+        if !matches!(self.place, Place::Epilog | Place::RootEnd) {
+            let place = if self.root.is_some() {
+                Place::Content
+            } else {
+                Place::Prolog
+            };
+            self.go(0, place);
+        }
+        std::mem::take(&mut self.buffer)
+    }
+
+    /// Number of bytes behind the last frame.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Text found between first-level elements, without blanks around it; always empty with [`RootText::Refuse`].
+    #[must_use]
+    pub fn root_text(&self) -> &str {
+        self.text.trim()
+    }
+
+    /// The first byte behind the last frame that is no blank.
+    #[must_use]
+    pub fn first_byte(&self) -> Option<u8> {
+        self.buffer.iter().copied().find(|byte| !is_space(*byte))
+    }
+
+    /// Whether nothing but blanks is behind the last frame.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.buffer.iter().copied().all(is_space)
+    }
+
+    /// Whether the root tag of the document has not been read yet.
+    #[must_use]
+    pub fn at_document_start(&self) -> bool {
+        matches!(self.place, Place::Prolog | Place::Declaration)
+            || self.root.is_none() && matches!(self.place, Place::Markup | Place::StartTag)
+    }
+
+    /// Whether only blanks have followed [`Frame::End`] so far.
+    #[must_use]
+    pub fn trailing_is_blank(&self) -> bool {
+        !self.trailing_junk && self.is_idle()
+    }
+
+    fn go(&mut self, at: usize, place: Place) {
+        self.at = at;
+        self.place = place;
+    }
+
+    /// Goes on step by step until there is a frame or no byte left.
+    fn run(&mut self) -> Result<Option<Frame>, XmlError> {
         loop {
-            let tail = &rest[scan.at.min(rest.len())..];
-            let found = match scan.quote {
-                Some(quote) => memchr::memchr2(quote, b'<', tail),
-                None => tail
-                    .iter()
-                    .position(|b| matches!(b, b'>' | b'<' | b'"' | b'\'')),
+            let limit = match self.root {
+                Some(_) => self.limits.max_element_bytes,
+                None => self.limits.max_header_bytes,
             };
-            let Some(offset) = found else {
-                scan.at = rest.len();
-                self.scan = scan;
-                self.count(scan.at.saturating_sub(from));
-                return Ok(None);
-            };
-            let byte = tail[offset];
-            scan.at += offset + 1;
-            match byte {
-                b'<' => return Err(XmlError::NotWellFormed("< inside a tag")),
-                b'>' if scan.quote.is_none() => {
-                    self.scan = Scan::default();
-                    self.count(scan.at - from);
-                    return Ok(Some(scan.at));
+            let window = self.buffer.len().min(limit);
+            let next = match self.place {
+                Place::Prolog => self.on_prolog(),
+                Place::Declaration => self.on_declaration(window)?,
+                Place::Content if self.nest.depth() == 0 => self.on_root_content(window)?,
+                Place::Content => self.on_content(window)?,
+                Place::Markup => self.on_markup(window)?,
+                Place::StartTag => self.on_start_tag(window)?,
+                Place::EndTag { compared } => self.on_end_tag(window, compared)?,
+                Place::Cdata => self.on_cdata(window)?,
+                Place::NewDocument => Next::Frame(Frame::NewDocument),
+                Place::RootEnd => {
+                    self.place = Place::Epilog;
+                    Next::Frame(Frame::End)
                 }
-                quote => {
-                    scan.quote = if scan.quote.is_some() {
-                        None
-                    } else {
-                        Some(quote)
+                Place::Epilog => {
+                    self.trailing_junk |= !self.is_idle();
+                    self.buffer.clear();
+                    Next::More
+                }
+            };
+            match next {
+                Next::Again => {}
+                Next::Frame(frame) => return Ok(Some(frame)),
+                Next::More if self.buffer.len() > window => return Err(XmlError::TooLarge),
+                Next::More => {
+                    if self.buffer.is_empty() && self.longest > KEPT_BUFFER {
+                        self.buffer = BytesMut::new();
+                        self.longest = 0;
                     }
+                    return Ok(None);
                 }
             }
         }
     }
+}
 
-    /// More bytes are needed; what is here already may be too much.
-    fn more(&self, limit: usize) -> Result<Option<Frame>, XmlError> {
-        if self.buf.len() > limit {
-            Err(XmlError::TooLarge)
-        } else {
-            Ok(None)
-        }
-    }
-
-    fn str(&self, range: &Range<usize>) -> &str {
-        // Every slice asked for has been checked to be UTF-8.
-        self.buf
-            .get(range.clone())
-            .and_then(|bytes| std::str::from_utf8(bytes).ok())
-            .unwrap_or_default()
-    }
-
-    fn advance(&mut self, count: usize) {
-        self.buf.advance(count);
-        self.scan = Scan::default();
-    }
-
-    fn skip_blanks(&mut self) {
-        let blanks = self.buf.iter().take_while(|b| token::is_blank(**b)).count();
-        self.buf.advance(blanks);
+/// Never the bytes: they may hold a password.
+impl fmt::Debug for Framer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Framer")
+            .field("place", &self.place)
+            .field("buffered", &self.buffer.len())
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
     }
 }

@@ -1,151 +1,171 @@
-//! Namespace declarations of a root tag, and what an element takes along when it moves to another document.
+//! Namespace declarations in force, and moving an element from one document into another.
 
-use bytes::{BufMut as _, BytesMut};
+use bytes::{BufMut, BytesMut};
 
-use super::element::Element;
-use super::escape;
+use super::{Element, Namespace, escape, ns, streams};
 
-const CLIENT: &str = "jabber:client";
-const STREAM: &str = "http://etherx.jabber.org/streams";
-const HTTPBIND: &str = "http://jabber.org/protocol/httpbind";
-
-/// The declarations that first-level elements inherit from the root.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The namespace declarations of a root tag, in force for every first-level element.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
-    pub(super) default: Option<String>,
-    pub(super) prefixes: Vec<(String, String)>,
+    default: Namespace,
+    prefixes: Vec<(Box<str>, Namespace)>,
+}
+
+impl Default for Scope {
+    fn default() -> Self {
+        Self {
+            default: Namespace::NONE,
+            prefixes: Vec::new(),
+        }
+    }
 }
 
 impl Scope {
-    /// The default namespace, if one is declared.
+    /// The scope of the streams that we write ourselves: default `jabber:client`, prefix `stream`.
     #[must_use]
-    pub fn default_namespace(&self) -> Option<&str> {
-        self.default.as_deref()
+    pub fn of_client_stream() -> Self {
+        Self {
+            default: Namespace::Known(ns::CLIENT),
+            prefixes: vec![("stream".into(), Namespace::Known(ns::STREAMS))],
+        }
     }
 
-    /// The namespace bound to a prefix.
-    #[must_use]
-    pub fn prefix(&self, prefix: &str) -> Option<&str> {
-        self.prefixes
-            .iter()
-            .find(|(known, _)| known == prefix)
-            .map(|(_, uri)| uri.as_str())
+    /// What a manager's `<body>` means without declaring it.
+    pub(super) fn of_manager() -> Self {
+        Self {
+            default: Namespace::NONE,
+            prefixes: vec![
+                ("stream".into(), Namespace::Known(ns::STREAMS)),
+                ("xmpp".into(), Namespace::Known(ns::XBOSH)),
+            ],
+        }
     }
 
-    pub(super) fn index_of(&self, prefix: &[u8]) -> Option<usize> {
+    /// Builds one; `prefixes` must not have doubles.
+    pub(super) fn new(default: Namespace, prefixes: Vec<(Box<str>, Namespace)>) -> Self {
+        Self { default, prefixes }
+    }
+
+    /// The default namespace; empty if none is declared.
+    #[must_use]
+    pub fn default_namespace(&self) -> &str {
+        self.default.as_str()
+    }
+
+    /// What `prefix` stands for; the empty prefix for the default namespace. `xml` is always known.
+    #[must_use]
+    pub fn resolve(&self, prefix: &str) -> Option<&str> {
+        match prefix {
+            "" => Some(self.default.as_str()),
+            "xml" => Some(ns::XML),
+            _ => self
+                .find(prefix.as_bytes())
+                .and_then(|i| self.prefix(i))
+                .map(|(_, name)| name.as_str()),
+        }
+    }
+
+    pub(super) fn default_handle(&self) -> &Namespace {
+        &self.default
+    }
+
+    /// Position of a declared prefix, for [`Self::prefix`].
+    pub(super) fn find(&self, prefix: &[u8]) -> Option<usize> {
         self.prefixes
             .iter()
             .position(|(known, _)| known.as_bytes() == prefix)
     }
+
+    pub(super) fn prefixes(&self) -> impl Iterator<Item = (&str, &Namespace)> {
+        self.prefixes.iter().map(|(prefix, name)| (&**prefix, name))
+    }
+
+    pub(super) fn prefix(&self, index: usize) -> Option<(&str, &Namespace)> {
+        self.prefixes
+            .get(index)
+            .map(|(prefix, name)| (&**prefix, name))
+    }
 }
 
 impl Element {
-    /// Appends the element as a child of `<body/>` (TCP to BOSH): its namespace is always spelt out,
-    /// prefixes that it used from the stream header are declared again (S-31), a stanza without `xml:lang`
-    /// gets `lang` (S-33). Nothing else changes (S-34).
+    /// Writes the element into a `<body/>`: every declaration that it used from the stream header stands on it
+    /// afterwards (S-31, X-02), and `lang`, the stream's, on a stanza without its own `xml:lang` (S-33).
+    ///
+    /// The name of a prefixed stanza is not changed: see [`Self::is_prefixed_stanza`].
     pub fn write_for_body(&self, lang: Option<&str>, out: &mut BytesMut) {
-        let bytes = self.bytes();
-        out.reserve(bytes.len() + 64);
-        out.put_slice(&bytes[..self.facts().name_end]);
-        if self.facts().own_default.is_none() && self.facts().uses_outer_default {
-            declare(
-                out,
-                "xmlns",
-                self.scope().default_namespace().unwrap_or_default(),
-            );
+        let (name, rest) = self.split_at_name();
+        out.reserve(self.len() + 64);
+        out.put_slice(name);
+        if self.uses_outer_default() {
+            write_declaration("", self.scope().default_namespace(), out);
         }
-        self.declare_outer_prefixes(out, None);
-        self.add_lang(lang, out);
-        out.put_slice(&bytes[self.facts().name_end..]);
+        for (prefix, name) in self.outer_prefixes() {
+            write_declaration(prefix, name.as_str(), out);
+        }
+        self.write_lang(lang, out);
+        out.put_slice(rest);
     }
 
-    /// Appends the element as it stands on a client's stream (BOSH to TCP), where jabber:client is the
-    /// default and `stream` is bound: what inherited the wrapper's namespace falls into jabber:client with
-    /// all that is inside (X-03, T-22), a redundant declaration goes, other inherited ones are spelt out,
-    /// stream elements get the prefix `stream` (S-32). Nothing else changes (S-34).
+    /// Writes the element of a `<body/>` into the client's stream, whose default namespace is `jabber:client` and whose
+    /// prefix `stream` stands for the streams namespace (S-32).
+    ///
+    /// What inherited the httpbind namespace falls into `jabber:client`; an own `xmlns='jabber:client'` goes;
+    /// elements of the streams namespace get the prefix `stream`. `lang` is for a stanza without its own (S-33).
     pub fn write_for_stream(&self, lang: Option<&str>, out: &mut BytesMut) {
-        let bytes = self.bytes();
-        let facts = self.facts();
-        out.reserve(bytes.len() + 64);
-        let rename = self.namespace() == STREAM
-            && self.prefix() != Some("stream")
-            && self.stream_prefix_is_free();
-        let name_end = facts.name_end;
-        if rename {
-            out.put_slice(b"<stream:");
-            out.put_slice(self.local().as_bytes());
-        } else {
-            out.put_slice(&bytes[..name_end]);
+        out.reserve(self.len() + 64);
+        if self.has_stream_elements() && streams::write(self, lang, out) {
+            return;
         }
-        if facts.own_default.is_none() && facts.uses_outer_default {
-            let outer = self.scope().default_namespace().unwrap_or_default();
-            // A stream element that is renamed needs the default only for what is inside.
-            if !matches!(outer, CLIENT | HTTPBIND) {
-                declare(out, "xmlns", outer);
+        let (name, rest) = self.split_at_name();
+        out.put_slice(name);
+        self.write_stream_default(out);
+        for (prefix, name) in self.outer_prefixes() {
+            if !(prefix == "stream" && name.as_str() == ns::STREAMS) {
+                write_declaration(prefix, name.as_str(), out);
             }
         }
-        self.declare_outer_prefixes(out, Some("stream"));
-        self.add_lang(lang, out);
-        let rest = match &facts.own_default {
-            // Inside a prefixed element the declaration is there for its children.
-            Some(own) if self.prefix().is_none() && !rename && self.falls_into_client() => {
-                out.put_slice(&bytes[name_end..own.start]);
-                own.end
+        self.write_lang(lang, out);
+        match self.redundant_declaration(rest) {
+            Some((start, end)) => {
+                out.put_slice(&rest[..start]);
+                out.put_slice(&rest[end..]);
             }
-            Some(_) | None => name_end,
-        };
-        if rename && !bytes.ends_with(b"/>") {
-            let close = memchr::memmem::rfind(bytes, b"</").unwrap_or(bytes.len());
-            out.put_slice(&bytes[rest..close]);
-            out.put_slice(b"</stream:");
-            out.put_slice(self.local().as_bytes());
-            out.put_slice(b">");
-        } else {
-            out.put_slice(&bytes[rest..]);
+            None => out.put_slice(rest),
         }
     }
 
-    /// Whether its own default declaration says no more than the stream does, or names the wrapper's
-    /// namespace where a stanza cannot mean it.
-    fn falls_into_client(&self) -> bool {
-        match self.own_default_value() {
-            CLIENT => true,
-            HTTPBIND => self.is_stanza(),
-            _ => false,
+    /// Declares an inherited default namespace that the client's stream does not have.
+    pub(super) fn write_stream_default(&self, out: &mut BytesMut) {
+        let inherited = self.scope().default_namespace();
+        // A manager that left the namespace out altogether means the same as one that left httpbind in force.
+        let means_client = matches!(inherited, ns::CLIENT | ns::HTTPBIND)
+            || inherited.is_empty() && self.is_stanza();
+        if self.uses_outer_default() && !means_client {
+            write_declaration("", inherited, out);
         }
     }
 
-    /// Whether the prefix `stream` means nothing else on this element.
-    fn stream_prefix_is_free(&self) -> bool {
-        let outer = self.facts().outer_prefixes.iter();
-        let mut outer = outer.filter_map(|index| self.scope().prefixes.get(usize::from(*index)));
-        self.raw_attribute("xmlns:stream")
-            .is_none_or(|uri| uri == STREAM)
-            && outer.all(|(prefix, uri)| prefix != "stream" || uri == STREAM)
-    }
-
-    /// Declares the outer prefixes in use; not `except` where the new document binds it alike.
-    fn declare_outer_prefixes(&self, out: &mut BytesMut, except: Option<&str>) {
-        for index in &self.facts().outer_prefixes {
-            if let Some((prefix, uri)) = self.scope().prefixes.get(usize::from(*index)) {
-                let bound_alike = except == Some(prefix) && uri == STREAM;
-                if !bound_alike {
-                    declare(out, &format!("xmlns:{prefix}"), uri);
-                }
-            }
-        }
-    }
-
-    fn add_lang(&self, lang: Option<&str>, out: &mut BytesMut) {
+    /// Adds `xml:lang` to a stanza that has none.
+    pub(super) fn write_lang(&self, lang: Option<&str>, out: &mut BytesMut) {
         if let Some(lang) = lang
-            && !self.facts().has_lang
             && self.is_stanza()
+            && !self.has_own_lang()
         {
-            declare(out, "xml:lang", lang);
+            out.put_slice(b" xml:lang='");
+            escape::write_attribute(lang, out);
+            out.put_u8(b'\'');
         }
     }
 }
 
-fn declare(out: &mut BytesMut, name: &str, value: &str) {
-    out.put_slice(format!(" {name}='{}'", escape::attribute(value)).as_bytes());
+/// Appends ` xmlns:prefix='name'`, or the default's declaration for an empty prefix.
+pub(super) fn write_declaration(prefix: &str, name: &str, out: &mut BytesMut) {
+    out.put_slice(b" xmlns");
+    if !prefix.is_empty() {
+        out.put_u8(b':');
+        out.put_slice(prefix.as_bytes());
+    }
+    out.put_slice(b"='");
+    escape::write_attribute(name, out);
+    out.put_u8(b'\'');
 }

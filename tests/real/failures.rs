@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use xbosh_testkit::client::{Client, ClientError, Mechanism};
+use xbosh_testkit::real::PROXY_PASSWORD;
 use xbosh_testkit::real::available::{self, Program};
-use xbosh_testkit::real::{PROXY_PASSWORD, free_ports};
 
 use crate::support::{
     Scheme, Site, Way, domain_config, proxy_config, squid, trust_config, xbosh, xbosh_to,
@@ -153,11 +153,27 @@ async fn squid_refuses_the_port() {
 }
 
 /// E-33 and E-50: nobody listens at the connection manager's port.
+/// A port that is taken and not listened on: connections are refused, and nobody else can get it meanwhile.
+struct ClosedPort(tokio::net::TcpSocket);
+
+impl ClosedPort {
+    fn new() -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        Self(socket)
+    }
+
+    fn port(&self) -> u16 {
+        self.0.local_addr().unwrap().port()
+    }
+}
+
 async fn closed_port(way: Way, app: &str, hop: &str) {
     if !way.available_alone() {
         return;
     }
-    let [port] = free_ports().unwrap();
+    let closed = ClosedPort::new();
+    let port = closed.port();
     let url = format!("https://{}:{port}/bosh", way.cm_host());
     let config = way.config() + &domain_config("xmpp.test", &url);
     let expected = Expected {
@@ -197,7 +213,8 @@ async fn dante_closed_port() {
 /// E-30: nobody listens at the proxy's port.
 #[tokio::test]
 async fn no_proxy_there() {
-    let [port] = free_ports().unwrap();
+    let closed = ClosedPort::new();
+    let port = closed.port();
     let url = format!("http://127.0.0.1:{port}");
     let config =
         proxy_config(&url, PROXY_PASSWORD) + &domain_config("xmpp.test", "https://localhost:1/b");

@@ -341,3 +341,30 @@ fn e59_and_e67_are_final() {
     rig.fail(poll.key, FailureKind::ReplyTooLarge, true);
     assert_eq!(rig.events().len(), 1);
 }
+
+/// T-38, cm-quirks 4.3: ejabberd may answer a repeat with that request's own stanzas; they are not delivered,
+/// what is really for the client is.
+#[test]
+fn t38_own_stanzas_do_not_come_back() {
+    let (mut rig, poll) = Rig::bound();
+    rig.say("<message xmlns='jabber:client' id='m1' to='b@example.org'><body>own</body></message>");
+    let second = rig.sent();
+    rig.empty(poll.key);
+    rig.lose(second.key);
+    let again = rig.sent();
+    rig.reply(
+        again.key,
+        "<body xmlns='http://jabber.org/protocol/httpbind' sid='s1' rid='1000002'>\
+         <message xmlns='jabber:client' to='b@example.org' id='m1'><body>own</body></message>\
+         <message xmlns='jabber:client' from='b@example.org' to='a@example.org' id='m1'><body>theirs</body></message></body>",
+    );
+    assert_eq!(rig.events(), ["message m1"]);
+    // An unmarked reply is taken as it is.
+    rig.say("<message xmlns='jabber:client' id='m2' to='a@example.org'/>");
+    let third = rig.sent();
+    rig.payload(
+        third.key,
+        "<message xmlns='jabber:client' id='m2' to='a@example.org'/>",
+    );
+    assert_eq!(rig.events(), ["message m2"]);
+}

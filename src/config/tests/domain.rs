@@ -75,8 +75,8 @@ fn b70_the_manager_is_reached_by_https() {
     config.toml:2:1: domains."example.org".url has scheme ws; use https
     config.toml:2:1: domains."example.org".url must be a URL like https://example.org/http-bind
     config.toml:2:1: domains."example.org".url must be a URL like https://example.org/http-bind
-    config.toml:2:1: domains."example.org".url is no URL: empty host
-    config.toml:2:1: domains."example.org".url is no URL: invalid port number
+    config.toml:2:1: domains."example.org".url must be a URL like https://example.org/http-bind
+    config.toml:2:1: domains."example.org".url must be a URL like https://example.org/http-bind
     config.toml:2:1: domains."example.org".url must be a URL like https://example.org/http-bind
     "#);
     for right in [

@@ -3,8 +3,7 @@
 use insta::assert_snapshot;
 
 use super::super::ProxySource;
-use super::super::load::environment;
-use super::super::proxy::has_password;
+use super::super::{environment, has_password};
 use super::*;
 
 fn with(environment: &[(&str, &str)]) -> Config {
@@ -105,7 +104,7 @@ fn bad_flags_are_named() {
     assert_snapshot!(sentences.join("\n"), @r#"
     --log: log.level must be error, warn, info, debug or trace, or a filter like "info,xbosh=debug"
     --proxy: proxy.url must be "env", "none", or a URL with http://, https://, socks5:// or socks5h://
-    listen has 0.0.0.0:5222, which other machines can reach, and the way from a client to xbosh is not encrypted; set allow_remote_clients = true if that is what you want
+    --listen: listen has 0.0.0.0:5222, which other machines can reach, and the way from a client to xbosh is not encrypted; set allow_remote_clients = true if that is what you want
     "#);
 }
 
@@ -181,13 +180,13 @@ fn bad_values_name_their_variable() {
     assert_snapshot!(text, @r#"
     environment variable XBOSH_LISTEN: listen has "127.0.0.1", which is no address and port like "127.0.0.1:5222"
     environment variable XBOSH_LISTEN: listen has "127.0.0.1:1,127.0.0.1:2", which is no address and port like "127.0.0.1:5222"
-    environment variable XBOSH_BOSH__WAIT: bosh.wait must be from 1 to 3600
+    environment variable XBOSH_BOSH__WAIT: bosh.wait must be from 1 to 3600 s
     environment variable XBOSH_BOSH__WAIT: bosh.wait must be an integer, not a string
-    environment variable XBOSH_BOSH__WAIT: bosh.wait must be from 1 to 3600
+    environment variable XBOSH_BOSH__WAIT: bosh.wait must be from 1 to 3600 s
     environment variable XBOSH_BOSH__WAIT: bosh.wait must be an integer, not a string
     environment variable XBOSH_ALLOW_REMOTE_CLIENTS: allow_remote_clients must be true or false, not a string
     environment variable XBOSH_PROXY__URL: proxy.url must be "env", "none", or a URL with http://, https://, socks5:// or socks5h://
-    proxy has a password and no username
+    environment variable XBOSH_PROXY__PASSWORD: proxy.password needs a user name: set username beside it
     environment variable XBOSH_DEFAULT_DOMAIN: default_domain has "a@b", which is no domain name
     "#);
 }
@@ -208,7 +207,7 @@ fn unknown_variables_only_warn() {
     assert_snapshot!(warnings, @r#"
     ignored: environment variable XBOSH_LISTN: unknown key listn; did you mean listen?
     ignored: environment variable XBOSH_PROXY_URL: unknown key proxy_url; did you mean proxy.url?
-    ignored: environment variable XBOSH_DOMAINS__EXAMPLE: unknown key domains.example
+    ignored: environment variable XBOSH_DOMAINS__EXAMPLE: domains are set in the file only
     ignored: environment variable XBOSH_STATUS__SOCKET: unknown key status.socket
     ignored: environment variable XBOSH_: unknown key ""
     "#);

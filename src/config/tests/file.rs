@@ -185,7 +185,7 @@ fn wrong_types() {
     config.toml:1:1: listen must hold strings only, not an integer
     config.toml:1:1: listen has "localhost:5222", which is no address and port like "127.0.0.1:5222"
     config.toml:1:1: listen has "unix:/run/x", which is no address and port like "127.0.0.1:5222"
-    listen is empty: nothing to do
+    config.toml:1:1: listen is empty: it must hold at least one address
     config.toml:1:1: listen must be a list of strings, not a table
     config.toml:1:1: allow_remote_clients must be true or false, not a string
     config.toml:1:1: default_domain must be a string, not an integer
@@ -271,10 +271,10 @@ const RANGES: [(&str, &str, u64, u64); 13] = [
 fn every_range_ends_where_it_says() {
     for (table, key, low, high) in RANGES {
         let with = |value: String| {
-            // A reply must not be smaller than a stanza.
+            // A reply and a buffer must not be smaller than a stanza.
             let other = match key {
-                "max_stanza_bytes" => "max_response_bytes = 1073741824",
-                "max_response_bytes" => "max_stanza_bytes = 10000",
+                "max_stanza_bytes" => "max_response_bytes = 1073741824\nbuffer_bytes = 1073741824",
+                "max_response_bytes" | "buffer_bytes" => "max_stanza_bytes = 10000",
                 _ => "",
             };
             Files::new(&format!("{table}\n{key} = {value}\n{other}"))
@@ -293,14 +293,18 @@ fn every_range_ends_where_it_says() {
         ];
         for value in outside {
             let sentence = with(value.clone()).unwrap_err();
-            let expected = format!("{key} must be from {low} to {high}");
+            let unit = match key {
+                "wait" | "header_timeout" | "setup_timeout" => " s",
+                _ => "",
+            };
+            let expected = format!("{key} must be from {low} to {high}{unit}");
             assert!(
                 sentence.starts_with("config.toml:2:1: ") && sentence.ends_with(&expected),
                 "{key} = {value}: {sentence}"
             );
         }
     }
-    assert_snapshot!(error("[bosh]\nwait = 0"), @"config.toml:2:1: bosh.wait must be from 1 to 3600");
+    assert_snapshot!(error("[bosh]\nwait = 0"), @"config.toml:2:1: bosh.wait must be from 1 to 3600 s");
 }
 
 #[test]
@@ -318,12 +322,12 @@ fn settings_that_do_not_fit_together() {
         "[tls]\nclient_cert = '/c.pem'",
         "[tls]\nclient_key = '/k.pem'",
         "default_domain = 'b.example'\nallowed_domains = ['a.example']",
-    ]), @"
-    limits.max_response_bytes must not be below limits.max_stanza_bytes
-    tls.client_cert and tls.client_key need each other
-    tls.client_cert and tls.client_key need each other
-    default_domain is b.example, which allowed_domains does not hold
-    ");
+    ]), @r#"
+    config.toml:2:1: limits.max_response_bytes must not be below limits.max_stanza_bytes (1048576)
+    config.toml:2:1: tls.client_cert needs client_key beside it
+    config.toml:2:1: tls.client_key needs client_cert beside it
+    config.toml:1:1: default_domain is "b.example", which allowed_domains does not hold
+    "#);
     config("default_domain = 'A.example'\nallowed_domains = ['b.example', 'a.example']");
 }
 
@@ -335,9 +339,9 @@ fn s01_listening_for_other_machines_needs_an_explicit_key() {
         "listen = ['127.0.0.1:5222', '[::]:5222']",
         "listen = ['192.0.2.1:5222']",
     ]), @"
-    listen has 0.0.0.0:5222, which other machines can reach, and the way from a client to xbosh is not encrypted; set allow_remote_clients = true if that is what you want
-    listen has [::]:5222, which other machines can reach, and the way from a client to xbosh is not encrypted; set allow_remote_clients = true if that is what you want
-    listen has 192.0.2.1:5222, which other machines can reach, and the way from a client to xbosh is not encrypted; set allow_remote_clients = true if that is what you want
+    config.toml:1:1: listen has 0.0.0.0:5222, which other machines can reach, and the way from a client to xbosh is not encrypted; set allow_remote_clients = true if that is what you want
+    config.toml:1:1: listen has [::]:5222, which other machines can reach, and the way from a client to xbosh is not encrypted; set allow_remote_clients = true if that is what you want
+    config.toml:1:1: listen has 192.0.2.1:5222, which other machines can reach, and the way from a client to xbosh is not encrypted; set allow_remote_clients = true if that is what you want
     ");
     let text = "listen = ['127.0.0.9:1', '[::1]:1', '192.0.2.1:5222']\nallow_remote_clients = true";
     let loaded = Files::new(text).load_with(&[]).unwrap();

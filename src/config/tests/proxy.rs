@@ -138,11 +138,11 @@ fn user_and_password_need_each_other() {
         "username = 'juliet'\npassword = 5",
         "username = 'juliet'\npassword = ['x']",
     ]), @"
-    proxy has a username and no password; set password, password_file or password_command
-    proxy has a password and no username
-    proxy has a password and no username
-    proxy has more than one of password, password_file and password_command; keep one
-    proxy has more than one of password, password_file and password_command; keep one
+    config.toml:2:1: proxy.username needs a password: set password, password_file or password_command beside it
+    config.toml:2:1: proxy.password needs a user name: set username beside it
+    config.toml:2:1: proxy.password_file needs a user name: set username beside it
+    config.toml:4:1: proxy.password_file stands beside proxy.password; keep one of the two
+    config.toml:4:1: proxy.password_command stands beside proxy.password_file; keep one of the two
     config.toml:3:1: proxy.password must be a string, not an integer
     config.toml:3:1: proxy.password must be a string, not a list
     ");
@@ -175,14 +175,14 @@ fn p16_credentials_that_cannot_be_sent() {
     ];
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     assert_snapshot!(errors(&texts), @r#"
-    proxy.username holds a colon, which HTTP Basic authentication cannot carry
-    proxy.username holds a colon, which HTTP Basic authentication cannot carry
-    proxy.username must have 1 to 255 bytes for a SOCKS5 proxy
-    proxy.password must have 1 to 255 bytes for a SOCKS5 proxy
-    proxy.password must have 1 to 255 bytes for a SOCKS5 proxy
-    proxy.username holds a colon, which HTTP Basic authentication cannot carry
-    proxy.password must have 1 to 255 bytes for a SOCKS5 proxy
-    domains."a.example".proxy.password must have 1 to 255 bytes for a SOCKS5 proxy
+    config.toml:3:1: proxy.username holds a colon, which HTTP Basic authentication cannot carry
+    config.toml:3:1: proxy.username holds a colon, which HTTP Basic authentication cannot carry
+    config.toml:3:1: proxy.username must have 1 to 255 bytes for a SOCKS5 proxy
+    config.toml:4:1: proxy.password must have 1 to 255 bytes for a SOCKS5 proxy
+    config.toml:4:1: proxy.password must have 1 to 255 bytes for a SOCKS5 proxy
+    config.toml:2:1: proxy.url cannot be used: proxy.username holds a colon, which HTTP Basic authentication cannot carry
+    config.toml:2:1: proxy.url cannot be used: proxy.password must have 1 to 255 bytes for a SOCKS5 proxy
+    config.toml:4:1: domains."a.example".proxy.url cannot be used: proxy.password must have 1 to 255 bytes for a SOCKS5 proxy
     "#);
     config(&pair("socks5://p.example", &most, &most));
     config(&pair("socks5://p.example", "a:b", "x"));
@@ -250,8 +250,8 @@ fn secrets_of_a_domain_are_named_by_their_table() {
         "[domains.'a.example'.proxy]\nurl = 'ftp://x'",
         "[domains.'a.example'.proxy]\nusername = 'x'\npassword_command = 'exit 3'",
     ]), @r#"
-    domains."a.example".proxy has a username and no password; set password, password_file or password_command
+    config.toml:2:1: domains."a.example".proxy.username needs a password: set password, password_file or password_command beside it
     config.toml:2:1: domains."a.example".proxy.url must be "env", "none", or a URL with http://, https://, socks5:// or socks5h://
-    domains."a.example".proxy.password_command: failed (exit status: 3)
+    config.toml:3:1: domains."a.example".proxy.password_command failed (exit status: 3)
     "#);
 }

@@ -1,5 +1,6 @@
 //! Where passwords come from, and where they never show.
 
+use std::fs;
 use std::time::Duration;
 
 use insta::assert_snapshot;
@@ -57,11 +58,11 @@ fn password_files_that_cannot_be_used() {
     .map(|files| password(files, &[]).unwrap_err())
     .collect();
     assert_snapshot!(sentences.join("\n"), @"
-    proxy.password_file: secret: no such file or directory
-    proxy.password_file: secret: is a directory
-    proxy.password_file: secret: not UTF-8 text
-    proxy.password_file: secret: it is empty
-    proxy.password_file: secret: it is empty
+    config.toml:3:1: proxy.password_file cannot be read from secret: no such file or directory
+    config.toml:3:1: proxy.password_file cannot be read from secret: is a directory
+    config.toml:3:1: proxy.password_file cannot be read from secret: not UTF-8 text
+    config.toml:3:1: proxy.password_file names secret, whose first line is empty
+    config.toml:3:1: proxy.password_file names secret, whose first line is empty
     ");
 }
 
@@ -71,18 +72,19 @@ fn a_password_file_that_others_can_read_is_warned_about() {
     assert!(files.load_with(&[]).unwrap().warnings.is_empty());
     files.chmod("secret", 0o644);
     let warnings = files.load_with(&[]).unwrap().warnings.join("\n");
-    assert_snapshot!(files.shorten(&warnings), @"secret can be read by others: chmod 600 secret");
+    assert_snapshot!(files.shorten(&warnings), @"others can read the password in secret: chmod 600 secret");
 }
 
 #[test]
 fn a_bare_name_is_a_systemd_credential() {
     let files = Files::new(&format!("{USER}password_file = 'proxy-password'"));
-    files.write("proxy-password", "from systemd\n");
-    let folder = files.path().display().to_string();
+    fs::create_dir(files.path().join("credentials")).unwrap();
+    files.write("credentials/proxy-password", "from systemd\n");
+    let folder = files.path().join("credentials").display().to_string();
     let environment = [("CREDENTIALS_DIRECTORY", folder.as_str())];
     assert_eq!(password(&files, &environment).unwrap(), "from systemd");
     let without = password(&files, &[]).unwrap_err();
-    assert_snapshot!(without, @"proxy.password_file: proxy-password: no such file or directory");
+    assert_snapshot!(without, @"config.toml:3:1: proxy.password_file cannot be read from proxy-password: no such file or directory");
     // A path is never looked for among the credentials.
     files.write(
         "config.toml",
@@ -122,11 +124,11 @@ fn password_commands_that_fail_never_show_their_output() {
     let text = sentences.join("\n");
     assert!(!text.contains("zebra"));
     assert_snapshot!(text, @"
-    proxy.password_command: failed (exit status: 3)
-    proxy.password_command: failed (signal: 9 (SIGKILL))
-    proxy.password_command: gave an empty line
-    proxy.password_command: gave an empty line
-    proxy.password_command: gave something that is not text
+    config.toml:3:1: proxy.password_command failed (exit status: 3)
+    config.toml:3:1: proxy.password_command failed (signal: 9 (SIGKILL))
+    config.toml:3:1: proxy.password_command printed no password on its first line
+    config.toml:3:1: proxy.password_command printed no password on its first line
+    config.toml:3:1: proxy.password_command printed no password: not UTF-8 text
     ");
 }
 
@@ -138,11 +140,8 @@ fn password_command_has_a_limit() {
         "echo zebra; exec sleep 60",
         "exec >&-; exec sleep 60",
     ] {
-        let error = secret::from_command("proxy.password_command", slow, limit).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "proxy.password_command: did not end within 0.05 s"
-        );
+        let error = secret::from_command(slow, limit).unwrap_err();
+        assert_eq!(error.to_string(), "did not end within 0.05 s");
     }
 }
 

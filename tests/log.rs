@@ -1,0 +1,88 @@
+//! What the log looks like on stderr: for a person, for the journal, for programs.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::process::{Command, Stdio};
+
+use insta::assert_snapshot;
+
+/// xbosh in an empty environment but for a variable that is worth a warning.
+fn xbosh(home: &tempfile::TempDir) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xbosh"));
+    command
+        .env_clear()
+        .env("HOME", home.path())
+        .env("XBOSH_TYPO", "x")
+        .stdin(Stdio::null());
+    command
+}
+
+/// The first line of the log of a run that ends at once: its address is taken.
+fn first_line(variables: &[(&str, &str)]) -> String {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let home = tempfile::tempdir().unwrap();
+    let output = xbosh(&home)
+        .args(["--listen", &address])
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
+    let text = String::from_utf8(output.stderr).unwrap();
+    text.lines().next().unwrap().to_owned()
+}
+
+#[test]
+fn lines_have_no_time_and_no_colour_without_a_terminal() {
+    assert_snapshot!(first_line(&[]), @"WARN ignored: environment variable XBOSH_TYPO: unknown key typo");
+}
+
+#[test]
+fn a_level_is_obeyed() {
+    let line = first_line(&[("XBOSH_LOG__LEVEL", "error")]);
+    assert!(line.starts_with("xbosh: cannot listen on "), "{line}");
+}
+
+#[test]
+fn json_is_one_object_a_line() {
+    let line = first_line(&[("XBOSH_LOG__FORMAT", "json")]);
+    assert!(
+        line.starts_with(r#"{"timestamp":""#) && line.ends_with('}'),
+        "{line}"
+    );
+    assert!(
+        line.contains(r#""level":"WARN""#) && line.contains("XBOSH_TYPO"),
+        "{line}"
+    );
+}
+
+/// sd-daemon(3): a priority in front of each line, but only where stderr really is the journal.
+#[test]
+fn lines_for_the_journal_carry_their_priority() {
+    let home = tempfile::tempdir().unwrap();
+    let first_line = |own: bool| {
+        let path = home.path().join("log");
+        let log = fs::File::create(&path).unwrap();
+        let meta = log.metadata().unwrap();
+        let inode = if own { meta.ino() } else { meta.ino() + 1 };
+        xbosh(&home)
+            // It ends before it listens.
+            .env("XBOSH_TLS__CA_FILE", "/nonexistent/roots.pem")
+            .env("JOURNAL_STREAM", format!("{}:{inode}", meta.dev()))
+            .args(["--domain", "a.example", "--url", "https://a.example/"])
+            .stderr(log)
+            .status()
+            .unwrap();
+        let text = fs::read_to_string(path).unwrap();
+        text.lines().next().unwrap_or_default().to_owned()
+    };
+    assert_snapshot!(first_line(true), @"<4>ignored: environment variable XBOSH_TYPO: unknown key typo");
+    assert_snapshot!(first_line(false), @"WARN ignored: environment variable XBOSH_TYPO: unknown key typo");
+}
