@@ -11,4 +11,5 @@ mod exchange;
 mod faults;
 mod limits;
 mod proxies;
+mod quirks;
 mod support;

@@ -48,7 +48,7 @@ pub enum Fault {
     ResetAt(usize),
     /// The reply comes later.
     Delay(Duration),
-    /// The reply comes after the manager's next one.
+    /// The reply comes after the manager's next one, or a fifth of a second later if there is none.
     AfterNext,
     /// `Connection: close` and then the close.
     Close,

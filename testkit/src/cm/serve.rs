@@ -1,6 +1,7 @@
 //! The manager's HTTP side: reads requests, has them judged, applies faults, writes answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -17,6 +18,9 @@ use super::session::Command;
 use super::{Post, Shared};
 use crate::http1::{self, Message};
 use crate::tls::Acceptor;
+
+/// Longest wait of an answer for the one that overtakes it.
+const OVERTAKEN: Duration = Duration::from_millis(200);
 
 /// A connection that can be reset.
 trait Wire: AsyncRead + AsyncWrite + Unpin {
@@ -292,8 +296,8 @@ impl<S: Wire> Connection<S> {
             Some(Fault::AfterNext) => {
                 let mut written = self.shared.written.subscribe();
                 let now = *written.borrow_and_update();
-                // The sender lives as long as the manager.
-                let _ = written.wait_for(|count| *count > now).await;
+                // Nothing may follow, as the client may wait for this very answer.
+                let _ = timeout(OVERTAKEN, written.wait_for(|count| *count > now)).await;
             }
             _ => {}
         }

@@ -1,0 +1,93 @@
+//! Bad weather in front of managers with their own ways (cm-quirks): nothing lost, doubled or reordered, and
+//! nothing done against the protocol on the way.
+
+use std::time::Duration;
+
+use xbosh_testkit::cm::{Fault, Profile, Rule, When};
+
+use super::support::{Chain, echo};
+
+fn profiles() -> [(&'static str, Profile); 8] {
+    [
+        ("strict", Profile::strict()),
+        ("prosody", Profile::prosody()),
+        ("ejabberd", Profile::ejabberd()),
+        ("mongooseim", Profile::mongooseim()),
+        ("openfire", Profile::openfire()),
+        ("tigase", Profile::tigase()),
+        ("punjab", Profile::punjab()),
+        ("node-xmpp-bosh", Profile::node_xmpp_bosh()),
+    ]
+}
+
+/// Every fifth request goes wrong while 60 messages go there and back.
+async fn talk(name: &str, profile: Profile, fault: Fault) {
+    let told = format!("{name}: {fault:?}");
+    let chain = Chain::start(profile).await;
+    let mut client = chain.login().await;
+    chain.cm.script(Rule::always(When::EveryNth(5), fault));
+    for round in 0..6 {
+        echo(&mut client, round * 10..round * 10 + 10).await;
+    }
+    client.logout().await.unwrap();
+    assert_eq!(chain.cm.violations(), Vec::<String>::new(), "{told}");
+    assert_eq!(chain.server.online(), Vec::<String>::new(), "{told}");
+}
+
+async fn every_manager(faults: impl Fn(&str) -> Vec<Fault>) {
+    for (name, profile) in profiles() {
+        let mut tasks = tokio::task::JoinSet::new();
+        for fault in faults(name) {
+            tasks.spawn(talk(name, profile.clone(), fault));
+        }
+        while let Some(result) = tasks.join_next().await {
+            result.unwrap();
+        }
+    }
+}
+
+/// B-49 to B-53, cm-quirks 4.3: requests and answers lost in every way, with every manager. Tigase stores no
+/// answers, so one that is lost there is lost for good, whatever a client does.
+#[tokio::test]
+async fn b49_losses_with_every_manager() {
+    every_manager(|name| {
+        let mut faults = vec![
+            Fault::LoseRequest,
+            Fault::Reset,
+            Fault::page("504 Gateway Timeout"),
+            Fault::zero_bytes(),
+            Fault::RecoverableError,
+            Fault::CloseAtNext,
+        ];
+        if name != "tigase" {
+            faults.extend([
+                Fault::LoseAnswer,
+                Fault::Vanish,
+                Fault::ResetAt(100),
+                Fault::Truncate(230),
+                Fault::BrokenGzip,
+            ]);
+        }
+        faults
+    })
+    .await;
+}
+
+/// B-02 to B-06, B-35: odd but right replies, late ones, and answers that overtake each other.
+#[tokio::test]
+async fn b02_odd_replies_with_every_manager() {
+    every_manager(|_| {
+        vec![
+            Fault::Close,
+            Fault::CloseSilently,
+            Fault::Http10,
+            Fault::Interim,
+            Fault::LowerCase,
+            Fault::Gzip,
+            Fault::ContentType("text/html"),
+            Fault::Delay(Duration::from_millis(50)),
+            Fault::AfterNext,
+        ]
+    })
+    .await;
+}
