@@ -1,0 +1,9 @@
+//! The embedded server, manager and proxies themselves, tried by clients that share no code with them.
+
+mod bosh;
+mod faults;
+mod judge;
+mod proxies;
+mod quirks;
+mod sessions;
+mod xmpp;
