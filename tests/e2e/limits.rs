@@ -155,3 +155,46 @@ async fn e21_unknown_domain() {
     }
     assert_eq!(DOMAIN, "localhost");
 }
+
+/// S-18: a client that never closes its side is waited for, but not for ever: its place is free again.
+#[tokio::test]
+async fn s18_silent_client_is_dropped() {
+    let chain = Chain::start_with(Profile::strict(), |config| config.limits.max_streams = 1).await;
+    let mut silent = Raw::connect(chain.addr()).await.unwrap();
+    silent
+        .send("<stream:stream xmlns:stream='wrong'>")
+        .await
+        .unwrap();
+    assert!(
+        silent
+            .read_to_end()
+            .await
+            .unwrap()
+            .ends_with("</stream:stream>")
+    );
+    let began = tokio::time::Instant::now();
+    let mut refusals = 0;
+    loop {
+        let mut next = Raw::connect(chain.addr()).await.unwrap();
+        next.send("<stream:stream xmlns:stream='wrong'>")
+            .await
+            .unwrap();
+        if !next
+            .read_to_end()
+            .await
+            .unwrap()
+            .contains("<resource-constraint")
+        {
+            break;
+        }
+        refusals += 1;
+        assert!(began.elapsed() < Duration::from_secs(8), "still taken");
+        tokio::task::yield_now().await;
+    }
+    assert!(
+        refusals > 0 && began.elapsed() > Duration::from_secs(3),
+        "{refusals} in {:?}",
+        began.elapsed()
+    );
+    drop(silent);
+}

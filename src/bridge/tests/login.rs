@@ -279,3 +279,59 @@ fn e65_no_features() {
         ("remote-connection-failed", Some("no-features"))
     );
 }
+
+/// S-22: nothing is written to a client that is logging in, however long it takes.
+#[test]
+fn s22_silence_during_login() {
+    let mut rig = Rig::negotiating(SASL_FEATURES);
+    rig.output();
+    rig.client(AUTH);
+    let mut held = rig.request();
+    for _ in 0..5 {
+        rig.pass(Duration::from_secs(50));
+        rig.payload(&held, "");
+        held = rig.request();
+    }
+    assert_eq!(rig.output(), "");
+    assert!(!rig.bridge.is_client_closed());
+}
+
+/// X-05, S-21: neither header nor end of the client's stream goes upstream, nor any blank between elements.
+#[test]
+fn x05_only_whole_elements_go_upstream() {
+    let (mut rig, poll) = Rig::online();
+    rig.client(" \n<message id='1'/> \n <presence/>\n</stream:stream>\n");
+    let mut sent = text(&rig.request());
+    rig.payload(&poll, "");
+    if !sent.contains("terminate") {
+        sent += &text(&rig.request());
+    }
+    assert!(
+        !sent.contains("stream:stream") && !sent.contains("> "),
+        "{sent}"
+    );
+    assert!(sent.contains("type='terminate'"), "{sent}");
+}
+
+/// X-17, B-17: the client's bare JID goes with creation and restart, over https only.
+#[test]
+fn x17_from_on_the_restart() {
+    for https in [true, false] {
+        let mut rig = Rig::new();
+        rig.endpoint = Ok(Endpoint {
+            https,
+            ..endpoint()
+        });
+        rig.client(&HEADER.replace(" to=", " from='juliet@example.org/balcony' to="));
+        let creation = rig.request();
+        rig.reply(&creation, GRANT, SASL_FEATURES);
+        rig.client(AUTH);
+        let auth = rig.request();
+        rig.payload(&auth, SUCCESS);
+        let restart = rig.request();
+        for request in [creation, restart] {
+            assert_eq!(text(&request).contains(" from='juliet@example.org'"), https);
+        }
+        assert!(!text(&auth).contains("from="));
+    }
+}

@@ -49,6 +49,12 @@ impl Sidecar {
         for name in ["https_proxy", "http_proxy", "all_proxy", "no_proxy"] {
             command.env_remove(name).env_remove(name.to_uppercase());
         }
+        // Settings of the tests are none of its own.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("XBOSH_") {
+                command.env_remove(name);
+            }
+        }
         let mut process = command
             .args(["run", "--listen", "127.0.0.1:0", "--config"])
             .arg(path)
