@@ -70,7 +70,7 @@ pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
                 return Err(lost(io::Error::other("a reply without end")));
             }
             Parsed::Partial => {}
-            Parsed::Garbage => return Err(lost(io::Error::other("its answer is not HTTP"))),
+            Parsed::Garbage => return Err(not_http(upstream)),
         }
         let read = timeout_at(deadline, stream.read_buf(&mut buffer))
             .await
@@ -184,6 +184,15 @@ fn refused(upstream: &Upstream, target: &str, head: &Head, page: &[u8]) -> Conne
     }
 }
 
+/// E-34: no HTTP came.
+pub(crate) fn not_http(upstream: &Upstream) -> ConnectError {
+    ConnectError::ProxyProtocol {
+        proxy: upstream.authority(),
+        kind: "an HTTP proxy",
+        said: "its answer is not HTTP".to_owned(),
+    }
+}
+
 /// E-31 with what the proxy offers.
 pub(crate) fn auth_refused(upstream: &Upstream, status: u16, offers: &[String]) -> ConnectError {
     let mut offers: Vec<&str> = offers
@@ -282,7 +291,8 @@ mod tests {
                 theirs.read_buf(&mut head).await.unwrap();
             }
             for byte in reply {
-                theirs.write_all(&[*byte]).await.unwrap();
+                // Whoever has heard enough hangs up.
+                let _ = theirs.write_all(&[*byte]).await;
                 tokio::task::yield_now().await;
             }
             drop(theirs);

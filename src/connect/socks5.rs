@@ -221,7 +221,8 @@ mod tests {
                 buffer.truncate(count);
                 seen.push(buffer);
                 for byte in *reply {
-                    theirs.write_all(&[*byte]).await.unwrap();
+                    // Whoever has heard enough hangs up.
+                    let _ = theirs.write_all(&[*byte]).await;
                     tokio::task::yield_now().await;
                 }
             }

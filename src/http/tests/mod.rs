@@ -99,7 +99,9 @@ impl Conn {
             .to_ascii_lowercase()
             .split("content-length: ")
             .nth(1)
-            .map_or(0, |rest| rest.split("\r\n").next().unwrap().parse().unwrap());
+            .map_or(0, |rest| {
+                rest.split("\r\n").next().unwrap().parse().unwrap()
+            });
         while self.ahead.len() < length {
             if self.stream.read_buf(&mut self.ahead).await.unwrap() == 0 {
                 break;
@@ -122,7 +124,8 @@ impl Conn {
 
     /// Waits until the other side has closed; false if it sends something instead.
     pub(crate) async fn closed(&mut self) -> bool {
-        self.ahead.is_empty() && matches!(self.stream.read_buf(&mut self.ahead).await, Ok(0) | Err(_))
+        self.ahead.is_empty()
+            && matches!(self.stream.read_buf(&mut self.ahead).await, Ok(0) | Err(_))
     }
 }
 
