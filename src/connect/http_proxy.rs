@@ -75,7 +75,7 @@ pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
                 return Err(lost(io::Error::other("a reply without end")));
             }
             Parsed::Partial => {}
-            Parsed::Garbage => return Err(lost(io::Error::other("its answer is not HTTP"))),
+            Parsed::Garbage => return Err(not_http(upstream)),
         }
         let read = timeout_at(deadline, stream.read_buf(&mut buffer))
             .await
@@ -186,6 +186,15 @@ fn refused(upstream: &Upstream, target: &str, head: &Head, page: &[u8]) -> Conne
             target,
             said,
         },
+    }
+}
+
+/// E-34: no HTTP came.
+pub(crate) fn not_http(upstream: &Upstream) -> ConnectError {
+    ConnectError::ProxyProtocol {
+        proxy: upstream.authority(),
+        kind: "an HTTP proxy",
+        said: "its answer is not HTTP".to_owned(),
     }
 }
 

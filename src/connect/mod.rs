@@ -22,10 +22,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use url::Url;
 
 pub use error::ConnectError;
-pub(crate) use http_proxy::auth_refused;
+pub(crate) use http_proxy::{auth_refused, not_http};
 pub use route::{ProxyKind, Route, Upstream, authority, check_credentials};
 
 use crate::config;
+use tls::Hop;
+
+#[cfg(test)]
+pub(crate) mod tests;
 
 /// A connected stream of any kind.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -181,7 +185,8 @@ impl Connector {
         }
         let config = ready(&self.shared.tls)?;
         let peer = authority(host, port);
-        let stream = tls::handshake(config, tunnel, host, &peer, self.shared.limits.tls).await?;
+        let limit = self.shared.limits.tls;
+        let stream = tls::handshake(config, tunnel, host, &peer, Hop::Manager, limit).await?;
         Ok(Connection {
             stream: Box::new(stream),
             absolute_form: None,
@@ -219,6 +224,7 @@ impl Connector {
                 stream,
                 &upstream.host,
                 &proxy,
+                Hop::Proxy,
                 self.shared.limits.tls,
             )
             .await?,

@@ -100,6 +100,15 @@ fn file_error(key: &'static str, path: &Path, said: &str) -> ConnectError {
     }
 }
 
+/// Whose certificate it is: it decides which settings an error names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hop {
+    /// The connection manager.
+    Manager,
+    /// The proxy on the way to it.
+    Proxy,
+}
+
 /// Handshakes as a client of `host`; `peer` is host:port for errors.
 ///
 /// # Errors
@@ -109,6 +118,7 @@ pub(super) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     host: &str,
     peer: &str,
+    hop: Hop,
     limit: Duration,
 ) -> Result<TlsStream<S>, ConnectError> {
     let failed = |said: String| ConnectError::Tls {
@@ -119,12 +129,12 @@ pub(super) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
         .map_err(|_| failed("its name cannot be in a certificate".into()))?;
     match tokio::time::timeout(limit, TlsConnector::from(config).connect(name, stream)).await {
         Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(explain(&error, peer)),
+        Ok(Err(error)) => Err(explain(&error, peer, hop)),
         Err(_) => Err(failed("no answer in time".into())),
     }
 }
 
-fn explain(error: &io::Error, peer: &str) -> ConnectError {
+fn explain(error: &io::Error, peer: &str, hop: Hop) -> ConnectError {
     let peer = peer.to_owned();
     let inner = error
         .get_ref()
@@ -132,7 +142,7 @@ fn explain(error: &io::Error, peer: &str) -> ConnectError {
     match inner {
         Some(rustls::Error::InvalidCertificate(reason)) => ConnectError::Certificate {
             peer,
-            said: explain_certificate(reason),
+            said: explain_certificate(reason, hop),
         },
         Some(rustls::Error::NoCertificatesPresented) => ConnectError::Certificate {
             peer,
@@ -157,29 +167,46 @@ fn explain(error: &io::Error, peer: &str) -> ConnectError {
     }
 }
 
-fn explain_certificate(reason: &CertificateError) -> String {
-    match reason {
-        CertificateError::UnknownIssuer => {
+fn explain_certificate(reason: &CertificateError, hop: Hop) -> String {
+    match (reason, hop) {
+        // A bad signature: somebody else's authority under the name of one that is trusted.
+        (CertificateError::UnknownIssuer | CertificateError::BadSignature, Hop::Manager) => {
             "nobody this machine trusts has signed it; if your network inspects TLS or the server has its own \
              authority, add that root to tls.ca_file"
                 .into()
         }
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "it has expired; tell the server's operator, or set this machine's clock".into()
+        (CertificateError::UnknownIssuer | CertificateError::BadSignature, Hop::Proxy) => {
+            "nobody this machine trusts has signed it; if the proxy has its own authority, add that root to \
+             proxy.ca_file"
+                .into()
         }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+        (CertificateError::Expired | CertificateError::ExpiredContext { .. }, hop) => {
+            let whose = match hop {
+                Hop::Manager => "server",
+                Hop::Proxy => "proxy",
+            };
+            format!("it has expired; tell the {whose}'s operator, or set this machine's clock")
+        }
+        (CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }, _) => {
             "it is not valid yet; is this machine's clock right?".into()
         }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "it is for another name; check the url of this domain".into()
+        (
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            hop,
+        ) => {
+            let what = match hop {
+                Hop::Manager => "the url of this domain",
+                Hop::Proxy => "proxy.url",
+            };
+            format!("it is for another name; check {what}")
         }
-        CertificateError::Revoked => "it has been revoked; tell the server's operator".into(),
+        (CertificateError::Revoked, _) => "it has been revoked; tell its operator".into(),
         // webpki's own word, wrapped beyond reach of a match.
-        other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+        (other, _) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
             "it is an authority's own certificate, which cannot stand for a server; make a self-signed one with \
              basicConstraints=CA:FALSE, or sign one with the authority"
                 .into()
         }
-        other => format!("{other}"),
+        (other, _) => format!("{other}"),
     }
 }

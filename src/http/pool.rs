@@ -112,7 +112,10 @@ impl Pool {
 
     async fn checkout(&self) -> Option<Live> {
         loop {
-            let Idle { mut connection, since } = self
+            let Idle {
+                mut connection,
+                since,
+            } = self
                 .idle
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -207,7 +210,8 @@ impl Pool {
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .learn(response.headers());
-                let (head, incoming) = response.into_parts();
+                let (mut head, incoming) = response.into_parts();
+                name_gzip(&mut head.headers);
                 Ok(Response::from_parts(
                     head,
                     PooledBody {
@@ -219,7 +223,18 @@ impl Pool {
             }
             Ok(Err(error)) => {
                 let answered = after.1 > before.1;
-                let failure = self.failure(upstream.as_deref(), &error, after.0 > before.0);
+                let mut failure = self.failure(upstream.as_deref(), &error, after.0 > before.0);
+                if let Some(upstream) = &upstream
+                    && before.1 == 0
+                    && error.is_parse()
+                    && !error.is_parse_too_large()
+                {
+                    // E-34: the first bytes ever from this proxy are no HTTP.
+                    failure = Failure {
+                        sent: failure.sent,
+                        ..connect::not_http(upstream).into_failure()
+                    };
+                }
                 let back = progress.disarm();
                 Err(Broken {
                     failure,
@@ -349,6 +364,18 @@ impl Target {
             http::HeaderValue::from_static(concat!("xbosh/", env!("CARGO_PKG_VERSION"))),
         );
         headers
+    }
+}
+
+/// Names of codings are case-insensitive and `x-gzip` is gzip (RFC 9110 section 8.4.1); the inflating layer
+/// knows one spelling.
+fn name_gzip(headers: &mut HeaderMap) {
+    if let Some(coding) = headers.get_mut(header::CONTENT_ENCODING)
+        && [&b"gzip"[..], b"x-gzip"]
+            .iter()
+            .any(|name| coding.as_bytes().eq_ignore_ascii_case(name))
+    {
+        *coding = http::HeaderValue::from_static("gzip");
     }
 }
 

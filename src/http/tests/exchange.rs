@@ -55,7 +55,11 @@ async fn b02_reply_framings() {
     ] {
         let got = once(reply.as_bytes()).await;
         let got = got.unwrap_or_else(|failure| panic!("{reply:?}: {failure:?}"));
-        assert_eq!((got.status, &got.body[..]), (200, &b"<body/>"[..]), "{reply:?}");
+        assert_eq!(
+            (got.status, &got.body[..]),
+            (200, &b"<body/>"[..]),
+            "{reply:?}"
+        );
     }
 }
 
@@ -68,11 +72,16 @@ async fn t35_statuses_come_through() {
     assert_eq!(&got.body[..], b"hi");
     let got = once(b"HTTP/1.1 503 Busy\r\nRetry-After: 120\r\nContent-Length: 0\r\n\r\n").await;
     let got = got.unwrap();
-    assert_eq!((got.status, got.retry_after), (503, Some(Duration::from_secs(120))));
+    assert_eq!(
+        (got.status, got.retry_after),
+        (503, Some(Duration::from_secs(120)))
+    );
     let date = b"HTTP/1.1 503 Busy\r\nRetry-After: Fri, 31 Dec 1999 23:59:59 GMT\r\nContent-Length: 0\r\n\r\n";
     assert_eq!(once(date).await.unwrap().retry_after, None);
     for empty in ["204 No Content\r\n", "200 OK\r\nContent-Length: 0\r\n"] {
-        let got = once(format!("HTTP/1.1 {empty}\r\n").as_bytes()).await.unwrap();
+        let got = once(format!("HTTP/1.1 {empty}\r\n").as_bytes())
+            .await
+            .unwrap();
         assert!(got.body.is_empty() && got.status / 100 == 2, "{empty}");
     }
     // A manager asks for no proxy login: without a proxy its words are its own.
@@ -130,7 +139,8 @@ async fn many_on_one(count: usize) {
                 let reply = if requests % 2 == 0 {
                     counted("<body/>")
                 } else {
-                    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n".to_vec()
+                    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+                        .to_vec()
                 };
                 conn.send(&reply).await;
             }
@@ -269,7 +279,12 @@ async fn p11_kept_connections_are_bounded() {
     assert!(closed);
     assert_eq!(open.len(), 3);
     drop(client);
-    assert!(futures_util::future::join_all(open).await.iter().all(|closed| *closed));
+    assert!(
+        futures_util::future::join_all(open)
+            .await
+            .iter()
+            .all(|closed| *closed)
+    );
 }
 
 /// B-09, P-11: cookies come back on every connection of the session and on no other session's.

@@ -27,7 +27,10 @@ async fn fails(reply: &[u8], kind: FailureKind, words: &str) {
     assert_eq!(failure.kind, kind, "{shown:?}: {failure:?}");
     assert!(failure.sent, "{shown:?}");
     assert!(failure.text.contains(words), "{shown:?}: {failure:?}");
-    assert!(failure.text.starts_with("the BOSH server 127.0.0.1:"), "{failure:?}");
+    assert!(
+        failure.text.starts_with("the BOSH server 127.0.0.1:"),
+        "{failure:?}"
+    );
 }
 
 /// E-51, T-12, T-35: a reply cut anywhere is no reply, whatever its framing.
@@ -37,14 +40,21 @@ async fn e51_every_cut_is_noticed() {
     let counted_zip = gzipped(&format!("Content-Length: {}\r\n", zipped.len()), &zipped);
     for reply in [
         counted("<body/>"),
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n<bo\r\n4\r\ndy/>\r\n0\r\n\r\n".to_vec(),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n<bo\r\n4\r\ndy/>\r\n0\r\n\r\n"
+            .to_vec(),
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab".to_vec(),
         counted_zip,
         gzipped("Connection: close\r\n", &zipped),
     ] {
         assert!(once(&reply).await.is_ok());
-        // A head alone, without a length, is an empty gzip stream: that is the last case's business.
+        let head = reply.windows(4).rposition(|w| w == b"\r\n\r\n").unwrap() + 4;
+        let closing = reply.windows(6).any(|w| w == b"close\r");
         for cut in 0..reply.len() {
+            // A head alone, without a length, is a whole reply with nothing in it.
+            if closing && cut == head {
+                assert!(once(&reply[..cut]).await.unwrap().body.is_empty());
+                continue;
+            }
             fails(&reply[..cut], FailureKind::NoReply, "").await;
         }
     }
@@ -65,10 +75,25 @@ async fn e51_broken_gzip() {
 /// E-51, E-34: bytes that are not HTTP.
 #[tokio::test]
 async fn e51_garbage() {
-    for reply in ["SSH-2.0-OpenSSH\r\n", "\x15\x03\x01\0\x02\x02\x46", "<stream:stream>\n\n", "HTTP/9.9 x\r\n\r\n"] {
-        fails(reply.as_bytes(), FailureKind::NoReply, "something that is not HTTP").await;
+    for reply in [
+        "SSH-2.0-OpenSSH\r\n",
+        "\x15\x03\x01\0\x02\x02\x46",
+        "<stream:stream>\n\n",
+        "HTTP/9.9 x\r\n\r\n",
+    ] {
+        fails(
+            reply.as_bytes(),
+            FailureKind::NoReply,
+            "something that is not HTTP",
+        )
+        .await;
     }
-    fails(b"", FailureKind::NoReply, "closed the connection without a whole reply").await;
+    fails(
+        b"",
+        FailureKind::NoReply,
+        "closed the connection without a whole reply",
+    )
+    .await;
     fails(
         b"HTTP/1.1 200 OK\r\nContent-Length: nine\r\n\r\n",
         FailureKind::NoReply,
@@ -102,9 +127,19 @@ async fn e67_too_large() {
     assert_eq!(once(&fits).await.unwrap().body.len(), max);
     let words = "too many or too large headers";
     let many = "X: y\r\n".repeat(101);
-    fails(format!("HTTP/1.1 200 OK\r\n{many}\r\n").as_bytes(), too_large, words).await;
-    let long = "y".repeat(70_000);
-    fails(format!("HTTP/1.1 200 OK\r\nX: {long}\r\n\r\n").as_bytes(), too_large, words).await;
+    fails(
+        format!("HTTP/1.1 200 OK\r\n{many}\r\n").as_bytes(),
+        too_large,
+        words,
+    )
+    .await;
+    let long = "y".repeat(200_000);
+    fails(
+        format!("HTTP/1.1 200 OK\r\nX: {long}\r\n\r\n").as_bytes(),
+        too_large,
+        words,
+    )
+    .await;
 }
 
 /// E-67: an announced length above the limit is enough; nothing of the body need come.
@@ -118,12 +153,12 @@ async fn e67_announced_length() {
     assert!(conn.closed().await);
 }
 
-/// B-04, E-67: a gzip bomb is cut off at the limit, and hardly any of it is read: 1 GiB from 1 MiB.
+/// B-04, E-67: a gzip bomb is cut off at the limit, and memory stays bounded: 128 MiB from 128 KiB.
 #[tokio::test]
 async fn b04_gzip_bomb() {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     let zeros = vec![0; 1 << 20];
-    for _ in 0..256 {
+    for _ in 0..128 {
         encoder.write_all(&zeros).unwrap();
     }
     let bomb = encoder.finish().unwrap();
@@ -134,12 +169,15 @@ async fn b04_gzip_bomb() {
     let (result, _conn) = tokio::join!(client.exchange(ask()), peer.answer(&reply));
     assert_eq!(result.unwrap_err().kind, FailureKind::ReplyTooLarge);
     let grown = resident().saturating_sub(before);
-    assert!(grown < 128 << 20, "{grown} bytes more");
+    assert!(grown < 96 << 20, "{grown} bytes more");
 }
 
 fn resident() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok());
+    let pages = statm
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse::<usize>().ok());
     pages.unwrap_or(0) * 4096
 }
 
@@ -290,7 +328,10 @@ async fn p14_write_limit() {
     assert_eq!((failure.kind, failure.sent), (FailureKind::NoReply, true));
     assert_eq!(
         failure.text,
-        format!("the request could not be sent to the BOSH server {} in time", peer.address())
+        format!(
+            "the request could not be sent to the BOSH server {} in time",
+            peer.address()
+        )
     );
     assert!(told.try_recv().is_err());
     while conn.stream.read_buf(&mut conn.ahead).await.unwrap_or(0) > 0 {}
@@ -307,7 +348,8 @@ async fn b06_early_reply() {
     let served = async {
         let mut conn = peer.accept().await;
         conn.head().await;
-        conn.send(b"HTTP/1.1 413 Large\r\nContent-Length: 0\r\n\r\n").await;
+        conn.send(b"HTTP/1.1 413 Large\r\nContent-Length: 0\r\n\r\n")
+            .await;
         conn
     };
     let (result, _conn) = tokio::join!(client.exchange(ask_large(SIZE, tell)), served);
@@ -326,10 +368,15 @@ async fn e50_refused() {
     let at = peer.address();
     drop(peer);
     let failure = client.exchange(ask()).await.unwrap_err();
-    assert_eq!((failure.kind, failure.sent), (FailureKind::CmUnreachable, false));
+    assert_eq!(
+        (failure.kind, failure.sent),
+        (FailureKind::CmUnreachable, false)
+    );
     assert_eq!(
         failure.text,
-        format!("cannot connect to the BOSH server {at}: connection refused; check the network and the url of this domain")
+        format!(
+            "cannot connect to the BOSH server {at}: connection refused; check the network and the url of this domain"
+        )
     );
 }
 
@@ -345,7 +392,13 @@ async fn b73_debug_shows_no_secrets() {
     };
     let mut shown = format!("{request:?}");
     let (result, _conn) = tokio::join!(client.exchange(request), peer.answer(reply));
-    shown.push_str(&format!("{client:?} {result:?} {:?}", ClientOptions::default()));
+    shown.push_str(&format!(
+        "{client:?} {result:?} {:?}",
+        ClientOptions::default()
+    ));
     shown.push_str(&format!("{:?}", Target::new(peer.url())));
-    assert!(!shown.contains("s3cret") && !shown.contains("dXNlcjpzM2NyZXQ"), "{shown}");
+    assert!(
+        !shown.contains("s3cret") && !shown.contains("dXNlcjpzM2NyZXQ"),
+        "{shown}"
+    );
 }

@@ -32,11 +32,6 @@ impl Peer {
     pub(crate) fn address(&self) -> SocketAddr {
         self.0.local_addr().unwrap()
     }
-
-    pub(crate) fn port(&self) -> u16 {
-        self.address().port()
-    }
-
     pub(crate) fn url(&self) -> Url {
         Url::parse(&format!("http://{}/http-bind", self.address())).unwrap()
     }
@@ -99,7 +94,9 @@ impl Conn {
             .to_ascii_lowercase()
             .split("content-length: ")
             .nth(1)
-            .map_or(0, |rest| rest.split("\r\n").next().unwrap().parse().unwrap());
+            .map_or(0, |rest| {
+                rest.split("\r\n").next().unwrap().parse().unwrap()
+            });
         while self.ahead.len() < length {
             if self.stream.read_buf(&mut self.ahead).await.unwrap() == 0 {
                 break;
@@ -122,7 +119,8 @@ impl Conn {
 
     /// Waits until the other side has closed; false if it sends something instead.
     pub(crate) async fn closed(&mut self) -> bool {
-        self.ahead.is_empty() && matches!(self.stream.read_buf(&mut self.ahead).await, Ok(0) | Err(_))
+        self.ahead.is_empty()
+            && matches!(self.stream.read_buf(&mut self.ahead).await, Ok(0) | Err(_))
     }
 }
 
