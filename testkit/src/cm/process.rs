@@ -19,7 +19,7 @@ use super::session::{Command, Session};
 /// Where a request belongs.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
-    pub(super) id: u64,
+    pub(super) id: usize,
     pub(super) overactive: bool,
     pub(super) kind: Kind,
     pub(super) sid: Option<String>,
