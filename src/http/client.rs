@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Request, Response, Uri};
+use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tower::ServiceExt as _;
 use tower_http::decompression::Decompression;
@@ -172,6 +173,9 @@ impl SessionClient {
         let retry_after = text(header::RETRY_AFTER)
             .and_then(|v| v.trim().parse().ok())
             .map(Duration::from_secs);
+        if body.get_ref().size_hint().lower() > self.options.max_response_bytes as u64 {
+            return Err(self.too_large(upstream.as_deref()));
+        }
         let collected = Limited::new(body, self.options.max_response_bytes)
             .collect()
             .await;
@@ -229,21 +233,25 @@ impl SessionClient {
         }
     }
 
+    fn too_large(&self, upstream: Option<&Upstream>) -> Failure {
+        let text = format!(
+            "{} answered with more than limits.max_response_bytes",
+            self.pool.whom(upstream)
+        );
+        Failure {
+            kind: FailureKind::ReplyTooLarge,
+            text,
+            sent: true,
+        }
+    }
+
     fn body_failure(
         &self,
         upstream: Option<&Upstream>,
         error: &(dyn std::error::Error + 'static),
     ) -> Failure {
         if error.is::<LengthLimitError>() {
-            let text = format!(
-                "{} answered with more than limits.max_response_bytes",
-                self.pool.whom(upstream)
-            );
-            return Failure {
-                kind: FailureKind::ReplyTooLarge,
-                text,
-                sent: true,
-            };
+            return self.too_large(upstream);
         }
         let mut source = Some(error);
         while let Some(error) = source {

@@ -14,6 +14,6 @@ mod pool;
 mod wire;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use client::{ClientOptions, ExchangeRequest, SessionClient, Target};

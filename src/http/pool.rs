@@ -24,6 +24,8 @@ use crate::connect::{self, Connector, Upstream};
 const MAX_IDLE: Duration = Duration::from_secs(30);
 /// Idle connections kept: two carry a session, one may be left of a repeat (P-11).
 const MAX_KEPT: usize = 3;
+/// How long a kept connection may take until it can carry the next request.
+const READY_PATIENCE: Duration = Duration::from_millis(250);
 /// Time for a request to be written, besides the time its size takes.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
 /// Slowest uplink allowed for, in bytes per second.
@@ -87,7 +89,7 @@ impl Pool {
             fresh,
             mut written,
         } = outgoing;
-        if !fresh && let Some(connection) = self.checkout() {
+        if !fresh && let Some(connection) = self.checkout().await {
             match self.attempt(connection, body.clone(), written).await {
                 Ok(response) => return Ok(response),
                 // T-31: a kept connection that dies before the first byte of a reply says nothing about the
@@ -108,14 +110,22 @@ impl Pool {
             .map_err(|broken| broken.failure)
     }
 
-    fn checkout(&self) -> Option<Live> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(newest) = idle.pop() {
-            if newest.since.elapsed() < MAX_IDLE && newest.connection.sender.is_ready() {
-                return Some(newest.connection);
+    async fn checkout(&self) -> Option<Live> {
+        loop {
+            let Idle { mut connection, since } = self
+                .idle
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop()?;
+            if since.elapsed() >= MAX_IDLE {
+                continue;
+            }
+            // A connection whose reply was just read to its end is ready as soon as its task has run.
+            let ready = tokio::time::timeout(READY_PATIENCE, connection.sender.ready()).await;
+            if matches!(ready, Ok(Ok(()))) {
+                return Some(connection);
             }
         }
-        None
     }
 
     fn put_back(&self, connection: Live) {
@@ -163,6 +173,7 @@ impl Pool {
     ) -> Result<Response<PooledBody>, Broken> {
         let mut guard = Guard {
             connection: Some(connection),
+            reusable: false,
             pool: Arc::clone(self),
         };
         let Some(live) = guard.connection.as_mut() else {
@@ -189,8 +200,9 @@ impl Pool {
         let after = progress.counts();
         match result {
             Ok(Ok(response)) => {
-                // A reply that came before the request was written whole still ends the writing.
-                drop(progress.disarm());
+                // A reply that came before the request was written whole still ends the writing; what is left
+                // of the request is in the way of the next one.
+                guard.reusable = progress.disarm().is_none();
                 self.jar
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
@@ -367,12 +379,16 @@ impl Broken {
 /// Closes the connection unless its exchange came to a good end (B-51: an abort must be seen by the peer).
 struct Guard {
     connection: Option<Live>,
+    /// The request was written whole.
+    reusable: bool,
     pool: Arc<Pool>,
 }
 
 impl Guard {
     fn keep(&mut self) {
-        if let Some(connection) = self.connection.take() {
+        if self.reusable
+            && let Some(connection) = self.connection.take()
+        {
             self.pool.put_back(connection);
         }
     }

@@ -284,3 +284,64 @@ async fn t28_vanished_client() {
         .expect("no ghost stays online");
     chain.assert_faithful();
 }
+
+/// B-04: compressed replies are read; broken ones are repeated.
+#[tokio::test]
+async fn b04_compressed_replies() {
+    let chain = Chain::start(Profile::strict()).await;
+    chain.cm.script(Rule::times(
+        When::EveryNth(5),
+        usize::MAX,
+        Fault::BrokenGzip,
+    ));
+    chain
+        .cm
+        .script(Rule::times(When::Always, usize::MAX, Fault::Gzip));
+    let mut client = chain.login().await;
+    echo(&mut client, 0..50).await;
+    client.logout().await.unwrap();
+    chain.assert_faithful();
+    assert!(
+        chain
+            .cm
+            .posts()
+            .iter()
+            .all(|post| post.header("content-encoding").is_none())
+    );
+}
+
+/// B-04, E-67: a reply that grows past the limit, compressed or not, ends the session; others go on.
+#[tokio::test]
+async fn e67_oversized_replies() {
+    for fault in [Fault::GzipBomb(64 << 20), Fault::Oversized(4 << 20)] {
+        let chain = Chain::start_with(Profile::strict(), |config| {
+            config.limits.max_response_bytes = 2 << 20
+        })
+        .await;
+        let mut client = chain.login().await;
+        chain
+            .cm
+            .script(Rule::once(When::Holds("boom".into()), fault));
+        client
+            .message(&format!("echo@{DOMAIN}"), "boom")
+            .await
+            .unwrap();
+        let error = loop {
+            match client.next_stanza().await {
+                Ok(_) => {}
+                Err(ClientError::Stream(error)) => break error,
+                Err(other) => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(app(&error), Some("cm-protocol-error"), "{error:?}");
+        assert!(
+            error
+                .text
+                .as_deref()
+                .unwrap_or_default()
+                .contains("max_response_bytes")
+        );
+        let mut other = chain.login().await;
+        echo(&mut other, 0..3).await;
+    }
+}

@@ -1,1 +1,0 @@
-//! Exchanges against scripted peers.
