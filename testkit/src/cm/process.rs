@@ -74,6 +74,8 @@ pub(super) async fn process(
     if session.send(command).is_err() {
         return Some(unknown_sid(shared));
     }
+    // Only the manager itself keeps a session alive.
+    drop(session);
     match answer.await {
         Ok(answer) => Some(answer),
         // The session ended before it took the request, unless it means never to answer.

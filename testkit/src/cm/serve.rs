@@ -202,8 +202,9 @@ impl<S: Wire> Connection<S> {
             }
             Some(Fault::Terminate { attributes, inner }) => {
                 let sid = request.as_ref().ok().and_then(|r| r.sid.clone());
-                if let Some(sid) = sid {
-                    self.shared.lock().sessions.remove(&sid);
+                if let Some(session) = sid.and_then(|sid| self.shared.session(&sid)) {
+                    // It may have ended.
+                    let _ = session.send(Command::Forget);
                 }
                 Answer::ok(
                     self.shared

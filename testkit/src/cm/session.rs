@@ -52,6 +52,8 @@ pub(super) enum Command {
     },
     /// The client has closed the connection of this exchange.
     Abandon(usize),
+    /// The session's end was told elsewhere; what is held is answered empty.
+    Forget,
     /// The manager ends the session.
     End { condition: String, inner: String },
 }
@@ -154,6 +156,12 @@ impl Session {
                     self.abandoned.insert(held.rid, held.kind);
                     self.last_seen = Instant::now();
                 }
+            }
+            Command::Forget => {
+                self.pending.clear();
+                self.release(0);
+                self.stream.go_offline();
+                self.over = true;
             }
             Command::End { condition, inner } => self.end(Some(&condition), &inner, None),
         }
