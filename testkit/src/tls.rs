@@ -48,9 +48,26 @@ impl Authority {
     /// If a name cannot be in a certificate.
     #[must_use]
     pub fn acceptor(&self, names: &[&str]) -> Acceptor {
-        let params =
+        self.acceptor_as(names, |_| {})
+    }
+
+    /// As [`Self::acceptor`], with a certificate that ran out long ago.
+    ///
+    /// # Panics
+    /// If a name cannot be in a certificate.
+    #[must_use]
+    pub fn expired(&self, names: &[&str]) -> Acceptor {
+        self.acceptor_as(names, |params| {
+            params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+        })
+    }
+
+    fn acceptor_as(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Acceptor {
+        let mut params =
             CertificateParams::new(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>())
                 .expect("names");
+        change(&mut params);
         let key = KeyPair::generate().expect("a key");
         let leaf = params.signed_by(&key, &self.issuer).expect("a certificate");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

@@ -72,9 +72,9 @@ pub enum Fault {
     Gzip,
     /// Only the first bytes of a compressed reply, with a length that fits.
     BrokenGzip,
-    /// A compressed reply that inflates to so many bytes.
+    /// A compressed reply with one more message, of so many bytes.
     GzipBomb(usize),
-    /// A reply with a message of so many bytes.
+    /// A reply with one more message, of so many bytes.
     Oversized(usize),
     /// More attributes on the reply's body, as they stand.
     Attributes(String),

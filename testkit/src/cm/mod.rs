@@ -28,6 +28,9 @@ use crate::Service;
 use crate::tls::Acceptor;
 use crate::xmpp::Server;
 
+/// Requests that are kept at most.
+const KEPT: usize = 100_000;
+
 /// One request as it came.
 #[derive(Clone, Debug)]
 pub struct Post {
@@ -74,7 +77,9 @@ struct State {
     rules: Vec<Rule>,
     sessions: HashMap<String, Handle>,
     connections: u64,
-    exchanges: u64,
+    exchanges: usize,
+    /// Requests are not kept.
+    forgetful: bool,
     /// Sessions demand this cookie, set at creation.
     cookie: bool,
 }
@@ -155,7 +160,12 @@ impl Cm {
         self.shared.lock().cookie = true;
     }
 
-    /// Every request so far.
+    /// From now on requests are judged, but not kept for [`Self::posts`]: for benchmarks.
+    pub fn keep_no_posts(&self) {
+        self.shared.lock().forgetful = true;
+    }
+
+    /// Every request so far; the first 100,000 are kept.
     #[must_use]
     pub fn posts(&self) -> Vec<Post> {
         self.shared.lock().posts.clone()

@@ -19,7 +19,7 @@ use super::session::{Command, Session};
 /// Where a request belongs.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
-    pub(super) id: u64,
+    pub(super) id: usize,
     pub(super) overactive: bool,
     pub(super) kind: Kind,
     pub(super) sid: Option<String>,
@@ -74,6 +74,8 @@ pub(super) async fn process(
     if session.send(command).is_err() {
         return Some(unknown_sid(shared));
     }
+    // Only the manager itself keeps a session alive.
+    drop(session);
     match answer.await {
         Ok(answer) => Some(answer),
         // The session ended before it took the request, unless it means never to answer.

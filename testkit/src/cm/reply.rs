@@ -105,9 +105,9 @@ pub(super) fn render(answer: &Answer, profile: &Profile, fault: Option<&Fault>) 
         Some(Fault::Headers(more)) => headers.push_str(more),
         Some(Fault::Attributes(more)) => body = with_attributes(&answer.body, more).into_bytes(),
         Some(Fault::Rewrite(change)) => body = change(&answer.body).into_bytes(),
-        Some(Fault::Oversized(bytes)) => body = big(profile, *bytes).into_bytes(),
+        Some(Fault::Oversized(bytes)) => body = big(answer, *bytes).into_bytes(),
         Some(Fault::Gzip) => body = gzip(&mut headers, &body),
-        Some(Fault::GzipBomb(bytes)) => body = gzip(&mut headers, big(profile, *bytes).as_bytes()),
+        Some(Fault::GzipBomb(bytes)) => body = gzip(&mut headers, big(answer, *bytes).as_bytes()),
         Some(Fault::BrokenGzip) => {
             body = gzip(&mut headers, &body);
             body.truncate(body.len() / 2);
@@ -142,12 +142,21 @@ fn with_attributes(body: &str, more: &str) -> String {
     body.replacen("<body ", &format!("<body {more} "), 1)
 }
 
-fn big(profile: &Profile, bytes: usize) -> String {
+/// The answer with one more message of this size.
+fn big(answer: &Answer, bytes: usize) -> String {
     let message = format!(
-        "<message xmlns='jabber:client' from='echo@localhost'><body>{}</body></message>",
+        "<message xmlns='jabber:client' from='echo@localhost'><body>{}</body></message></body>",
         "x".repeat(bytes)
     );
-    profile.wrap("", &message)
+    match answer
+        .body
+        .strip_suffix("</body>")
+        .or_else(|| answer.body.strip_suffix("/>"))
+    {
+        Some(open) if answer.body.ends_with("/>") => format!("{open}>{message}"),
+        Some(open) => format!("{open}{message}"),
+        None => answer.body.clone(),
+    }
 }
 
 fn gzip(headers: &mut String, body: &[u8]) -> Vec<u8> {

@@ -15,7 +15,7 @@ use super::process::{Place, process};
 use super::reply::{Answer, render};
 use super::request::Request;
 use super::session::Command;
-use super::{Post, Shared};
+use super::{KEPT, Post, Shared};
 use crate::http1::{self, Message};
 use crate::tls::Acceptor;
 
@@ -137,28 +137,30 @@ impl<S: Wire> Connection<S> {
             }
         };
         let kind = request.as_ref().map_or(Kind::Unreadable, Request::kind);
-        state.posts.push(Post {
-            connection: self.number,
-            line: message.line.clone(),
-            headers: message.headers.clone(),
-            body,
-            at: Instant::now(),
-        });
+        state.exchanges += 1;
         let facts = Facts {
-            index: state.posts.len(),
+            index: state.exchanges,
             kind,
             offset: if kind == Kind::Creation {
                 Some(0)
             } else {
                 verdict.offset
             },
-            body: state.posts.last().map_or("", |post| post.body.as_str()),
+            body: &body,
         };
         let fault = state
             .rules
             .iter_mut()
             .find_map(|rule| rule.take(&facts).then(|| rule.fault.clone()));
-        state.exchanges += 1;
+        if !state.forgetful && state.posts.len() < KEPT {
+            state.posts.push(Post {
+                connection: self.number,
+                line: message.line.clone(),
+                headers: message.headers.clone(),
+                body,
+                at: Instant::now(),
+            });
+        }
         let place = Place {
             id: state.exchanges,
             overactive: verdict.overactive,
@@ -200,8 +202,9 @@ impl<S: Wire> Connection<S> {
             }
             Some(Fault::Terminate { attributes, inner }) => {
                 let sid = request.as_ref().ok().and_then(|r| r.sid.clone());
-                if let Some(sid) = sid {
-                    self.shared.lock().sessions.remove(&sid);
+                if let Some(session) = sid.and_then(|sid| self.shared.session(&sid)) {
+                    // It may have ended.
+                    let _ = session.send(Command::Forget);
                 }
                 Answer::ok(
                     self.shared

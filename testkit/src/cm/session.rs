@@ -23,7 +23,7 @@ type Reply = oneshot::Sender<Answer>;
 /// A request whose answer is still owed.
 struct Held {
     /// Which exchange carries it.
-    id: u64,
+    id: usize,
     rid: u64,
     reply: Reply,
     since: Instant,
@@ -34,7 +34,7 @@ struct Held {
 
 /// A request that came before its turn.
 struct Early {
-    id: u64,
+    id: usize,
     request: Request,
     reply: Reply,
 }
@@ -44,14 +44,16 @@ pub(super) enum Command {
     /// A request of its client.
     Request {
         /// Which exchange carries it.
-        id: u64,
+        id: usize,
         request: Box<Request>,
         /// The client is overactive.
         overactive: bool,
         reply: Reply,
     },
     /// The client has closed the connection of this exchange.
-    Abandon(u64),
+    Abandon(usize),
+    /// The session's end was told elsewhere; what is held is answered empty.
+    Forget,
     /// The manager ends the session.
     End { condition: String, inner: String },
 }
@@ -155,12 +157,18 @@ impl Session {
                     self.last_seen = Instant::now();
                 }
             }
+            Command::Forget => {
+                self.pending.clear();
+                self.release(0);
+                self.stream.go_offline();
+                self.over = true;
+            }
             Command::End { condition, inner } => self.end(Some(&condition), &inner, None),
         }
         self.settle();
     }
 
-    fn request(&mut self, id: u64, request: Request, overactive: bool, reply: Reply) {
+    fn request(&mut self, id: usize, request: Request, overactive: bool, reply: Reply) {
         self.last_seen = Instant::now();
         let rid = request.rid;
         if let Some(last) = self.last_word.take() {
@@ -197,7 +205,7 @@ impl Session {
         }
     }
 
-    fn hold(&mut self, id: u64, request: &Request, reply: Reply) {
+    fn hold(&mut self, id: usize, request: &Request, reply: Reply) {
         let held = Held {
             id,
             rid: request.rid,
@@ -231,7 +239,7 @@ impl Session {
         fits
     }
 
-    fn run(&mut self, id: u64, request: &Request, reply: Reply) {
+    fn run(&mut self, id: usize, request: &Request, reply: Reply) {
         let rid = request.rid;
         self.next_rid = self.next_rid.max(rid + 1);
         if !self.profile.in_order {

@@ -30,7 +30,7 @@ pub enum HttpTrick {
     CloseSilently,
     /// Absolute-form: `Connection: close` and the close after each answer.
     CloseAfterAnswer,
-    /// Wrong credentials: HTTP/1.0 401 without a challenge for proxies, and the close, as tinyproxy does.
+    /// Wrong credentials: HTTP/1.0 401 with an origin's challenge, and the close, as tinyproxy does.
     Refuses401,
     /// Wrong credentials: a 407 with these header lines, each ending in `\r\n`.
     Challenges(String),
@@ -169,7 +169,7 @@ impl Proxy {
         let challenge = match &self.trick {
             HttpTrick::Refuses401 => {
                 let refusal = format!(
-                    "HTTP/1.0 401 Unauthorized\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n{PAGE}"
+                    "HTTP/1.0 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"fake\"\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n{PAGE}"
                 );
                 // The close tells the rest.
                 let _ = client.write_all(refusal.as_bytes()).await;

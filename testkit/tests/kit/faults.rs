@@ -278,3 +278,17 @@ async fn rules_choose_their_requests() {
     };
     assert_eq!(chance(7), chance(7));
 }
+
+/// A session that is ended by a fault is gone, and what it held is answered.
+#[tokio::test]
+async fn a_scripted_end_ends_the_session() {
+    let (server, cm, mut client) = with(Fault::terminate("system-shutdown")).await;
+    let poll = client.start(&cm, "", "").await;
+    cm.poll_is_held().await;
+    client
+        .send("", &message("echo@localhost", "hi"))
+        .await
+        .assert_terminated("system-shutdown");
+    assert!(poll.await.unwrap().unwrap().is_empty());
+    assert_eq!((cm.sessions(), server.online().len()), (0, 0));
+}

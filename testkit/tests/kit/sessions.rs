@@ -271,3 +271,15 @@ async fn keys_are_checked() {
         .await
         .assert_terminated("item-not-found");
 }
+
+/// Benchmarks do not keep what they send; faults and the oracle go on.
+#[tokio::test]
+async fn posts_need_not_be_kept() {
+    let (_server, cm) = manager(Profile::strict()).await;
+    cm.keep_no_posts();
+    let (mut client, _) = Bosh::create(&cm).await;
+    client
+        .send("wait='1'", "<iq xmlns='jabber:client' type='get' id='1'/>")
+        .await;
+    assert_eq!((cm.posts().len(), cm.violations().len()), (0, 1));
+}

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 impl Session {
     /// XEP-0124 section 14.3: the older copy gets an answer, the new one waits.
-    pub(super) fn supersede(&mut self, id: u64, request: &Request, reply: Reply) {
+    pub(super) fn supersede(&mut self, id: usize, request: &Request, reply: Reply) {
         let empty = Answer::ok(self.body(request.rid, ""));
         let policy = self.profile.superseded;
         if policy != Superseded::Error {
@@ -34,7 +34,7 @@ impl Session {
         }
     }
 
-    pub(super) fn parked_again(&mut self, early: Early, id: u64, request: Request, reply: Reply) {
+    pub(super) fn parked_again(&mut self, early: Early, id: usize, request: Request, reply: Reply) {
         if self.profile.stalls {
             let broken = self.profile.terminate(Some("internal-server-error"), "");
             self.parting.push((reply, Answer::ok(broken)));
@@ -57,7 +57,7 @@ impl Session {
     }
 
     /// Tigase: stanzas of a known request are skipped, and it is a poll like any other.
-    pub(super) fn repeated_without_store(&mut self, id: u64, request: &Request, reply: Reply) {
+    pub(super) fn repeated_without_store(&mut self, id: usize, request: &Request, reply: Reply) {
         let same = self
             .recent
             .get(&request.rid)
@@ -72,7 +72,7 @@ impl Session {
         }
     }
 
-    pub(super) fn wrong_rid(&mut self, id: u64, request: &Request, reply: Reply) {
+    pub(super) fn wrong_rid(&mut self, id: usize, request: &Request, reply: Reply) {
         if self.profile.wrong_rid == WrongRid::Lives {
             return send(reply, self.refusal("item-not-found"));
         }
