@@ -17,6 +17,8 @@ use crate::xml::{Element, Limits};
 
 /// How long replies to other requests are waited for once the manager has said terminate (C-07).
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
+/// From so many copies on, an empty answer proves nothing (cm-quirks 4.2).
+const COPIES_IN_DOUBT: u32 = 3;
 /// How often one request is repeated because the manager asked (`type='error'`).
 const MAX_RECOVERIES: u32 = 10;
 /// How often an HTTP error that an intermediary may have made up is repeated (B-58).
@@ -32,7 +34,19 @@ pub(super) struct Drain {
 
 impl Session {
     pub(super) fn on_reply(&mut self, index: usize, reply: &HttpReply, now: Instant) {
-        match judge(reply, self.options.limits) {
+        let verdict = judge(reply, self.options.limits);
+        if self.window.get(index).is_some_and(|entry| entry.recheck) {
+            match verdict {
+                Verdict::Response(response) if response.kind == ResponseType::Normal => {
+                    self.answer(index, response, now);
+                    self.process(now);
+                }
+                // Whatever else there is to say, the newer request will be told.
+                _ => self.settle_recheck(index, now),
+            }
+            return;
+        }
+        match verdict {
             Verdict::Response(response) => self.on_response(index, response, now),
             Verdict::ZeroBytes => self.on_zero_bytes(index, now),
             Verdict::Repeat {
@@ -83,7 +97,7 @@ impl Session {
         };
         let rid = entry.rid;
         // Only ejabberd marks replies so, and only to a repeat (cm-quirks 4.3).
-        if entry.attempts > 1 && response.attributes.rid == Some(rid.0) {
+        if entry.copies > 1 && response.attributes.rid == Some(rid.0) {
             drop_echo(&mut response.elements, &entry.body, limits);
         }
         if response.kind == ResponseType::Terminate && self.closing.is_none_or(|c| c.sent.is_none())
@@ -94,9 +108,43 @@ impl Session {
             });
         }
         entry.state = State::Answered { response, at: now };
+        self.doubt(index, now);
         self.closing
             .and_then(|c| c.sent)
             .is_some_and(|(sent, _)| sent == rid)
+    }
+
+    /// B-51, cm-quirks 4.2: Prosody and ejabberd store the empty answer that they gave to the first of three
+    /// copies, and write what comes next to the second, which may be dead. Such an empty answer is not final.
+    fn doubt(&mut self, index: usize, now: Instant) {
+        let stores = self
+            .granted
+            .as_ref()
+            .is_some_and(|g| g.manager != Manager::Tigase && g.requests.get() > 1);
+        let ending = self.drain.is_some() || self.closing.is_some();
+        if let Some(entry) = self.window.get_mut(index)
+            && let State::Answered { response, .. } = &entry.state
+            && response.is_empty()
+            && response.kind == ResponseType::Normal
+            && entry.copies >= COPIES_IN_DOUBT
+            && !entry.recheck
+            && stores
+            && !ending
+        {
+            entry.state = State::Unsure;
+            self.last_reply = now;
+        }
+    }
+
+    /// The stored answer did not come, or was no answer: the empty one stands.
+    pub(super) fn settle_recheck(&mut self, index: usize, now: Instant) {
+        if let Some(entry) = self.window.get_mut(index) {
+            entry.state = State::Answered {
+                response: Box::new(Response::nothing()),
+                at: now,
+            };
+        }
+        self.process(now);
     }
 
     /// Delivers what has become the oldest, in rid order (B-35).

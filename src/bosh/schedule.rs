@@ -16,6 +16,8 @@ const POLL_PATIENCE: Duration = Duration::from_millis(10);
 const SLOT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a parked reply waits before an empty request flushes the older poll (T-17).
 const FLUSH_AFTER: Duration = Duration::from_secs(2);
+/// How long a stored answer is waited for when it is asked for once more (cm-quirks 4.2).
+pub(super) const RECHECK_LIMIT: Duration = Duration::from_secs(2);
 /// Room for the wrapper inside `max_body_bytes`.
 const WRAPPER_BYTES: usize = 256;
 /// Slowest uplink that the reply limit allows for, in bytes per second.
@@ -45,7 +47,7 @@ impl Session {
             .enumerate()
             .find_map(|(index, entry)| match entry.state {
                 State::Waiting { not_before } => Some((index, entry, not_before)),
-                State::InFlight { .. } | State::Answered { .. } => None,
+                State::InFlight { .. } | State::Answered { .. } | State::Unsure => None,
             });
         if let Some((index, entry, not_before)) = waiting {
             // After the manager said terminate nothing is repeated.
@@ -59,6 +61,12 @@ impl Session {
             ));
         }
         let granted = self.granted.as_ref()?;
+        if self.drain.is_none()
+            && let Some((index, true)) = self.window.unsure()
+        {
+            let free = self.window.wire_free(usize::MAX, self.gap()).ok()?;
+            return Some((free.unwrap_or(self.last_reply), Send::Existing(index)));
+        }
         if self.drain.is_some() || self.closing.is_some_and(|c| c.sent.is_some()) {
             return None;
         }
@@ -99,10 +107,13 @@ impl Session {
             // T-17: a reply is parked behind a poll that the manager holds on to.
             let (rid, at) = self.window.iter().find_map(|entry| match entry.state {
                 State::Answered { at, .. } => Some((entry.rid, at)),
-                State::Waiting { .. } | State::InFlight { .. } => None,
+                State::Waiting { .. } | State::InFlight { .. } | State::Unsure => None,
             })?;
             let flush = slot && !self.bound && self.flushed < Some(rid);
             return flush.then(|| at + FLUSH_AFTER);
+        }
+        if self.window.unsure().is_some() {
+            return Some(self.last_reply);
         }
         if granted.is_polling() && self.last_reply_empty {
             // XEP-0124 section 12: no sooner than `polling`, yet before `inactivity`.
@@ -152,7 +163,13 @@ impl Session {
                 (self.window.iter().count() - 1, false)
             }
         };
-        let due = now + self.start_limit(index);
+        let unsure = self.window.unsure().is_some_and(|(at, _)| at == index);
+        let limit = if unsure {
+            RECHECK_LIMIT
+        } else {
+            self.start_limit(index)
+        };
+        let due = now + limit;
         self.last_send = now;
         let entry = self.window.get_mut(index)?;
         let key = entry.start(due);
@@ -316,11 +333,11 @@ impl Session {
 
     pub(super) fn check_budget(&mut self, now: Instant) {
         if self.phase == Phase::Open && self.budget_end().is_some_and(|end| end <= now) {
-            let cause = self
-                .window
-                .iter()
-                .find(|e| !e.is_answered())
-                .and_then(|e| e.last_cause.clone());
+            // What somebody said tells more than silence.
+            let causes = || self.window.iter().filter_map(|e| e.last_cause.clone());
+            let cause = causes()
+                .find(|cause| *cause != Cause::NoReply)
+                .or_else(|| causes().next());
             self.fail(cause.unwrap_or(Cause::NoReply));
         }
     }

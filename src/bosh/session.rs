@@ -304,6 +304,10 @@ impl Session {
         let Some(entry) = self.window.get_mut(index) else {
             return;
         };
+        if entry.recheck {
+            // Its short limit stands: the manager has the answer, or it has not.
+            return;
+        }
         entry.first_written.get_or_insert(now);
         entry.state = State::InFlight {
             written: Some(now),
@@ -311,6 +315,16 @@ impl Session {
         };
         if entry.kind == RequestKind::Payload {
             self.expect_release(index, now);
+        }
+    }
+
+    /// The shell sent this attempt's bytes a second time, on another connection: one more copy that the
+    /// manager may have seen (cm-quirks 4.2).
+    pub fn handle_repeated(&mut self, key: RequestKey) {
+        if let Some(index) = self.window.attempt(key)
+            && let Some(entry) = self.window.get_mut(index)
+        {
+            entry.copies += 1;
         }
     }
 
@@ -372,7 +386,7 @@ impl Session {
         }
         let due = self.window.iter().filter_map(|entry| match entry.state {
             State::InFlight { due, .. } => Some(due),
-            State::Waiting { .. } | State::Answered { .. } => None,
+            State::Waiting { .. } | State::Answered { .. } | State::Unsure => None,
         });
         let send = self.next_send().map(|(at, _)| at);
         due.chain(send)
@@ -394,7 +408,10 @@ impl Session {
                         attempt: entry.attempts,
                     },
                 )),
-                State::InFlight { .. } | State::Waiting { .. } | State::Answered { .. } => None,
+                State::InFlight { .. }
+                | State::Waiting { .. }
+                | State::Answered { .. }
+                | State::Unsure => None,
             })
     }
 
@@ -440,6 +457,10 @@ impl Session {
             } else {
                 self.fail(cause)
             }
+            return;
+        }
+        if self.window.get(index).is_some_and(|entry| entry.recheck) {
+            self.settle_recheck(index, now);
             return;
         }
         let pause = self.repeat_pause(index, retry_after);

@@ -33,6 +33,9 @@ pub(super) enum State {
         /// When the attempt counts as lost.
         due: Instant,
     },
+    /// Answered without payload, though an older copy of it may have been answered with some (cm-quirks 4.2):
+    /// asked for once more when the next request is out.
+    Unsure,
     /// Its reply is here, parked until all earlier ones are processed (B-35).
     Answered {
         /// The reply.
@@ -49,6 +52,8 @@ pub(super) struct Entry {
     pub(super) kind: RequestKind,
     pub(super) body: Bytes,
     pub(super) attempts: u32,
+    /// Copies sent, those of the shell included.
+    pub(super) copies: u32,
     /// Attempts that failed, for the pause before the next.
     pub(super) failures: u32,
     /// Failures of the last kind in a row, for causes that are repeated only so often.
@@ -59,6 +64,8 @@ pub(super) struct Entry {
     pub(super) maybe_received: bool,
     /// The manager has let go of an older request although it had nothing to say: this one has arrived.
     pub(super) arrived: bool,
+    /// This attempt only asks for the stored answer once more.
+    pub(super) recheck: bool,
     pub(super) state: State,
 }
 
@@ -69,12 +76,14 @@ impl Entry {
             kind,
             body,
             attempts: 0,
+            copies: 0,
             failures: 0,
             same_cause: 0,
             last_cause: None,
             first_written: None,
             maybe_received: false,
             arrived: false,
+            recheck: false,
             state: State::Waiting { not_before: now },
         }
     }
@@ -91,14 +100,16 @@ impl Entry {
     pub(super) fn into_answered(self) -> Option<(Rid, RequestKind, Box<Response>)> {
         match self.state {
             State::Answered { response, .. } => Some((self.rid, self.kind, response)),
-            State::Waiting { .. } | State::InFlight { .. } => None,
+            State::Waiting { .. } | State::InFlight { .. } | State::Unsure => None,
         }
     }
 
     /// Starts the next attempt.
     pub(super) fn start(&mut self, due: Instant) -> RequestKey {
         self.attempts += 1;
+        self.copies += 1;
         self.arrived = false;
+        self.recheck = matches!(self.state, State::Unsure);
         self.state = State::InFlight { written: None, due };
         RequestKey {
             rid: self.rid,
@@ -170,9 +181,21 @@ impl Window {
         }
     }
 
+    /// The request whose empty answer is in doubt, if one is, and whether a newer one follows it.
+    pub(super) fn unsure(&self) -> Option<(usize, bool)> {
+        let index = self
+            .entries
+            .iter()
+            .position(|e| matches!(e.state, State::Unsure))?;
+        Some((index, index + 1 < self.entries.len()))
+    }
+
     /// Requests without a reply. A parked reply does not count: the manager has let go of its request.
     pub(super) fn unanswered(&self) -> usize {
-        self.entries.iter().filter(|e| !e.is_answered()).count()
+        self.entries
+            .iter()
+            .filter(|e| !e.is_answered() && !matches!(e.state, State::Unsure))
+            .count()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -202,7 +225,7 @@ impl Window {
         let mut free = None;
         for entry in self.entries.iter().take(count) {
             match entry.state {
-                State::Answered { .. } => {}
+                State::Answered { .. } | State::Unsure => {}
                 State::InFlight {
                     written: Some(_), ..
                 } if entry.arrived => {}

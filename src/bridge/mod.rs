@@ -265,6 +265,13 @@ impl Bridge {
         self.with_session(now, |session| session.handle_written(key, now));
     }
 
+    /// See [`Session::handle_repeated`].
+    pub fn handle_repeated(&mut self, key: RequestKey) {
+        if let Some(session) = &mut self.session {
+            session.handle_repeated(key);
+        }
+    }
+
     /// See [`Session::handle_response`].
     pub fn handle_response(&mut self, key: RequestKey, reply: &HttpReply, now: Instant) {
         self.with_session(now, |session| session.handle_response(key, reply, now));

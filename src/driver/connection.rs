@@ -32,6 +32,14 @@ const READ_TURNS: usize = 4;
 type Finished = (RequestKey, Result<Result<HttpReply, Failure>, Aborted>);
 type Running = std::pin::Pin<Box<dyn Future<Output = Finished> + Send>>;
 
+/// What an exchange tells before its end.
+enum Sent {
+    /// The last byte is written.
+    Whole(RequestKey),
+    /// The bytes go out on another connection.
+    Again(RequestKey),
+}
+
 /// What all connections share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -117,8 +125,8 @@ struct Connection {
     manager: Option<Manager>,
     running: FuturesUnordered<Running>,
     aborts: Vec<(RequestKey, AbortHandle)>,
-    written_tx: mpsc::UnboundedSender<RequestKey>,
-    written_rx: mpsc::UnboundedReceiver<RequestKey>,
+    written_tx: mpsc::UnboundedSender<Sent>,
+    written_rx: mpsc::UnboundedReceiver<Sent>,
     output_closed: bool,
     input_closed: bool,
 }
@@ -162,7 +170,7 @@ impl Connection {
                         self.bridge.shutdown(now);
                     }
                 }
-                Some(key) = self.written_rx.recv() => self.bridge.handle_written(key, clock::now()),
+                Some(sent) = self.written_rx.recv() => self.on_sent(sent),
                 Some((key, result)) = self.running.next(), if !self.running.is_empty() => {
                     self.on_finished(key, result);
                 }
@@ -254,13 +262,16 @@ impl Connection {
     fn start(&mut self, request: Request) {
         let Some(manager) = &self.manager else { return };
         let key = request.key;
-        let written = self.written_tx.clone();
+        let (written, repeated) = (self.written_tx.clone(), self.written_tx.clone());
         let exchange = manager.client.exchange(ExchangeRequest {
             body: request.body,
             fresh: request.fresh,
             written: Box::new(move || {
                 // The receiver lives as long as this task.
-                let _ = written.send(key);
+                let _ = written.send(Sent::Whole(key));
+            }),
+            repeated: Box::new(move || {
+                let _ = repeated.send(Sent::Again(key));
             }),
         });
         let (handle, registration) = AbortHandle::new_pair();
@@ -270,6 +281,13 @@ impl Connection {
             .push(Box::pin(async move { (key, exchange.await) }));
     }
 
+    fn on_sent(&mut self, sent: Sent) {
+        match sent {
+            Sent::Whole(key) => self.bridge.handle_written(key, clock::now()),
+            Sent::Again(key) => self.bridge.handle_repeated(key),
+        }
+    }
+
     fn on_finished(
         &mut self,
         key: RequestKey,
@@ -277,8 +295,8 @@ impl Connection {
     ) {
         self.aborts.retain(|(known, _)| *known != key);
         // A reply implies that the request was written, whichever is seen first.
-        while let Ok(key) = self.written_rx.try_recv() {
-            self.bridge.handle_written(key, clock::now());
+        while let Ok(sent) = self.written_rx.try_recv() {
+            self.on_sent(sent);
         }
         let now = clock::now();
         match result {

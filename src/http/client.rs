@@ -79,6 +79,8 @@ pub struct ExchangeRequest {
     pub fresh: bool,
     /// Called at most once, when the last byte has been handed to the socket.
     pub written: OnWritten,
+    /// Called when the bytes go out a second time, because a kept connection turned out to be dead (T-31).
+    pub repeated: OnWritten,
 }
 
 impl fmt::Debug for ExchangeRequest {
@@ -134,11 +136,13 @@ impl SessionClient {
                 body,
                 fresh,
                 written,
+                repeated,
             } = request;
             let outgoing = Request::new(Outgoing {
                 body,
                 fresh,
                 written,
+                repeated,
             });
             let response = this
                 .service

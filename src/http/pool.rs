@@ -38,6 +38,7 @@ pub(super) struct Outgoing {
     pub(super) body: Bytes,
     pub(super) fresh: bool,
     pub(super) written: OnWritten,
+    pub(super) repeated: OnWritten,
 }
 
 /// Connections and cookies of one session.
@@ -88,6 +89,7 @@ impl Pool {
             body,
             fresh,
             mut written,
+            repeated,
         } = outgoing;
         if !fresh && let Some(connection) = self.checkout().await {
             match self.attempt(connection, body.clone(), written).await {
@@ -97,7 +99,10 @@ impl Pool {
                 Err(Broken {
                     untouched: Some(back),
                     ..
-                }) => written = back,
+                }) => {
+                    repeated();
+                    written = back;
+                }
                 Err(Broken {
                     failure,
                     untouched: None,

@@ -91,3 +91,40 @@ async fn b02_odd_replies_with_every_manager() {
     })
     .await;
 }
+/// B-51, cm-quirks 4.2: two copies of a poll die unseen, the third gets the empty answer stored for the first, and
+/// the message was written to the second. Asking once more brings it.
+#[tokio::test]
+async fn b51_three_copies() {
+    for (name, profile) in profiles() {
+        if name == "tigase" {
+            // It stores no answers: what was on the way is lost, whatever a client does.
+            continue;
+        }
+        let chain = Chain::start(profile).await;
+        let mut client = chain.login().await;
+        let jid = client.jid().to_owned();
+        let message = |text: &str| {
+            format!(
+                "<message xmlns='jabber:client' from='peer@localhost'><body>{text}</body></message>"
+            )
+        };
+        chain.cm.poll_is_held().await;
+        chain.cm.script(Rule::times(When::Empty, 2, Fault::Vanish));
+        chain.cm.script(Rule::once(
+            When::Empty,
+            Fault::Delay(Duration::from_millis(300)),
+        ));
+        let before = chain.cm.posts().len();
+        assert!(chain.server.inject(&jid, &message("before")));
+        while chain.cm.posts().len() < before + 3 {
+            tokio::task::yield_now().await;
+        }
+        assert!(chain.server.inject(&jid, &message("in danger")));
+        for text in ["before", "in danger"] {
+            let stanza = client.wait_for(|s| s.name() == "message").await;
+            let got = stanza.map(|s| s.child_text("body").unwrap_or_default());
+            assert_eq!(got.as_deref().unwrap_or("nothing"), text, "{name}");
+        }
+        chain.assert_faithful();
+    }
+}

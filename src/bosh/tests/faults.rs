@@ -368,3 +368,84 @@ fn t38_own_stanzas_do_not_come_back() {
     );
     assert_eq!(rig.events(), ["message m2"]);
 }
+
+/// B-51, cm-quirks 4.2: the empty answer to a third copy is not final. The next request goes out, then the rid
+/// is asked for once more; what it brings comes before the newer reply.
+#[test]
+fn b51_third_copy_is_asked_for_once_more() {
+    let (mut rig, poll) = Rig::bound();
+    let mut attempt = poll.clone();
+    for _ in 0..2 {
+        rig.lose(attempt.key);
+        rig.pass(Duration::from_secs(2));
+        attempt = rig.sent();
+    }
+    assert_eq!(attempt.key.attempt, 3);
+    rig.empty(attempt.key);
+    let next = rig.sent();
+    assert_eq!(next.key.rid.0, poll.key.rid.0 + 1);
+    assert_eq!(
+        attribute(&next, "ack").as_deref(),
+        Some("1000000"),
+        "the older one is still open"
+    );
+    let again = rig.sent();
+    assert_eq!(
+        (again.key.rid, &again.body, again.key.attempt),
+        (poll.key.rid, &poll.body, 4)
+    );
+    rig.nothing_to_send();
+    rig.payload(next.key, "<message id='b'/>");
+    assert_eq!(rig.events(), Vec::<String>::new());
+    rig.payload(again.key, "<message id='a'/>");
+    assert_eq!(rig.events(), ["message a", "message b"]);
+    rig.sent();
+}
+
+/// B-51: whatever else the question meets, the empty answer then stands and the session goes on.
+#[test]
+fn b51_no_stored_answer() {
+    for outcome in 0..4 {
+        let (mut rig, poll) = Rig::bound();
+        let mut attempt = poll;
+        for _ in 0..2 {
+            rig.lose(attempt.key);
+            rig.pass(Duration::from_secs(2));
+            attempt = rig.sent();
+        }
+        rig.empty(attempt.key);
+        let next = rig.sent();
+        let again = rig.sent();
+        match outcome {
+            0 => rig.empty(again.key),
+            1 => rig.lose(again.key),
+            2 => rig.answer(again.key, 404, "gone"),
+            _ => rig.pass(Duration::from_millis(2100)),
+        }
+        rig.payload(next.key, "<message id='b'/>");
+        assert_eq!(rig.events(), ["message b"], "{outcome}");
+        assert_eq!(rig.sent().key.rid.0, next.key.rid.0 + 1);
+    }
+}
+
+/// E-55: a refusal that stays is named when patience ends.
+#[test]
+fn e55_the_last_cause_is_told() {
+    let (mut rig, mut attempt) = Rig::bound();
+    let start = rig.now;
+    let events = loop {
+        rig.answer(attempt.key, 401, "no");
+        let events = rig.events();
+        if !events.is_empty() {
+            break events;
+        }
+        rig.pass(Duration::from_secs(3));
+        let events = rig.events();
+        if !events.is_empty() {
+            break events;
+        }
+        attempt = rig.sent();
+        assert!(rig.now - start < Duration::from_secs(300));
+    };
+    assert_eq!(events, ["closed: Status(401)"]);
+}

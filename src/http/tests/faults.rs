@@ -262,6 +262,7 @@ fn ask_large(size: usize, written: oneshot::Sender<()>) -> ExchangeRequest {
         body: Bytes::from(vec![b'x'; size]),
         fresh: false,
         written: Box::new(move || written.send(()).unwrap_or_default()),
+        repeated: Box::new(|| {}),
     }
 }
 

@@ -167,6 +167,7 @@ pub(crate) fn ask_counted(count: &Count) -> ExchangeRequest {
         body: Bytes::from_static(BODY.as_bytes()),
         fresh: false,
         written: count.callback(),
+        repeated: Box::new(|| {}),
     }
 }
 
