@@ -240,7 +240,7 @@ impl Pool {
                     failure,
                     untouched: back
                         .filter(|_| !answered)
-                        .or_else(|| (!answered).then(|| noop())),
+                        .or_else(|| (!answered).then(noop)),
                 })
             }
             Err(()) => {
