@@ -102,6 +102,9 @@ async fn e51_garbage() {
         "closed the connection without a whole reply",
     )
     .await;
+    let cut = b"HTTP/1.0 500 Unable to connect\r\nContent-Length: 9\r\n\r\n<htm";
+    let words = "gave no whole reply: connection closed (status 500)";
+    fails(cut, FailureKind::NoReply, words).await;
     fails(
         b"HTTP/1.1 200 OK\r\nContent-Length: nine\r\n\r\n",
         FailureKind::NoReply,
