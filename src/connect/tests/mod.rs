@@ -1,7 +1,5 @@
 //! TLS and the ways out, against scripted servers and proxies.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 pub(crate) mod authority;
 
 use std::path::PathBuf;

@@ -1,7 +1,5 @@
 //! Exchanges against scripted peers.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 mod exchange;
 mod faults;
 mod proxy;
