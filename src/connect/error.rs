@@ -149,19 +149,22 @@ fn refusal(sent: bool, offers: &str) -> String {
 
 /// The system's words without its numbers.
 pub(crate) fn plain(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connection refused".into(),
-        io::ErrorKind::TimedOut => "no answer in time".into(),
-        io::ErrorKind::ConnectionReset => "connection reset".into(),
-        io::ErrorKind::UnexpectedEof => "connection closed".into(),
-        io::ErrorKind::HostUnreachable => "host unreachable".into(),
-        io::ErrorKind::NetworkUnreachable => "network unreachable".into(),
-        _ => {
-            let text = error.to_string();
-            match text.find(" (os error") {
-                Some(at) => text[..at].to_lowercase(),
-                None => text,
-            }
-        }
+    let known = PLAIN.iter().find(|(kind, _)| *kind == error.kind());
+    if let Some((_, words)) = known {
+        return (*words).to_owned();
+    }
+    let text = error.to_string();
+    match text.find(" (os error") {
+        Some(at) => text[..at].to_lowercase(),
+        None => text,
     }
 }
+
+const PLAIN: [(io::ErrorKind, &str); 6] = [
+    (io::ErrorKind::ConnectionRefused, "connection refused"),
+    (io::ErrorKind::TimedOut, "no answer in time"),
+    (io::ErrorKind::ConnectionReset, "connection reset"),
+    (io::ErrorKind::UnexpectedEof, "connection closed"),
+    (io::ErrorKind::HostUnreachable, "host unreachable"),
+    (io::ErrorKind::NetworkUnreachable, "network unreachable"),
+];

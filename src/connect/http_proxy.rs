@@ -63,8 +63,7 @@ pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
                 return Ok(Prefixed::new(stream, buffer.freeze()));
             }
             Parsed::Head(head) => {
-                // A refused login says all in its head; its page would only be waited for.
-                let page = if matches!(head.status, 401 | 407) {
+                let page = if head.says_enough() {
                     BytesMut::new()
                 } else {
                     read_page(&mut stream, buffer.split_off(head.length)).await
@@ -109,6 +108,13 @@ struct Head {
     /// Schemes of `Proxy-Authenticate` and `WWW-Authenticate`.
     offers: Vec<String>,
     squid: Option<String>,
+}
+
+impl Head {
+    /// Whether the error page would add nothing.
+    fn says_enough(&self) -> bool {
+        matches!(self.status, 401 | 407) || self.squid.is_some()
+    }
 }
 
 enum Parsed {
@@ -407,6 +413,23 @@ mod tests {
                 .to_string()
                 .contains("a reply without end")
         );
+    }
+
+    /// P-04: nobody waits for a page that would add nothing, on a connection that stays open.
+    #[tokio::test(start_paused = true)]
+    async fn p04_no_wait_for_a_page() {
+        for head in [
+            "407 No\r\nProxy-Authenticate: Basic",
+            "403 No\r\nX-Squid-Error: ERR_ACCESS_DENIED 0",
+        ] {
+            let (ours, mut theirs) = duplex(1 << 16);
+            let reply = format!("HTTP/1.1 {head}\r\nContent-Length: 3000\r\n\r\n");
+            theirs.write_all(reply.as_bytes()).await.unwrap();
+            let begun = Instant::now();
+            let result = connect(ours, &upstream(true), "a:1", Duration::from_secs(5)).await;
+            assert!(result.is_err());
+            assert_eq!(begun.elapsed(), Duration::ZERO);
+        }
     }
 
     /// P-14: a proxy that says nothing.

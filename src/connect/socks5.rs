@@ -141,9 +141,10 @@ fn explain(
 }
 
 fn closed(error: &tokio_socks::Error) -> String {
-    match error {
-        tokio_socks::Error::Io(error) => plain(error),
-        other => other.to_string(),
+    if let tokio_socks::Error::Io(error) = error {
+        plain(error)
+    } else {
+        error.to_string()
     }
 }
 

@@ -184,7 +184,16 @@ impl SessionClient {
             .collect()
             .await;
         let body = collected
-            .map_err(|error| self.body_failure(upstream.as_deref(), &*error))?
+            .map_err(|error| {
+                let mut failure = self.body_failure(upstream.as_deref(), &*error);
+                if head.status != http::StatusCode::OK {
+                    // tinyproxy resets the connection behind its error pages.
+                    failure
+                        .text
+                        .push_str(&format!(" (status {})", head.status.as_u16()));
+                }
+                failure
+            })?
             .to_bytes();
         Ok(HttpReply {
             status: head.status.as_u16(),

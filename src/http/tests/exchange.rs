@@ -1,8 +1,9 @@
-//! Requests, replies and connections that work.
+//! Requests, replies and connections as they should be.
 
 use std::time::Duration;
 
 use super::*;
+use crate::bosh::failure::FailureKind;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -312,4 +313,47 @@ async fn b09_cookies_belong_to_the_session() {
         assert!(result.is_ok());
         assert_eq!(head.contains("\r\ncookie: node=a; t=1\r\n"), with, "{head}");
     }
+}
+
+/// E-50: nobody listens.
+#[tokio::test]
+async fn e50_refused() {
+    let peer = Peer::new().await;
+    let client = client(peer.url(), &direct());
+    let at = peer.address();
+    drop(peer);
+    let failure = client.exchange(ask()).await.unwrap_err();
+    assert_eq!(
+        (failure.kind, failure.sent),
+        (FailureKind::CmUnreachable, false)
+    );
+    assert_eq!(
+        failure.text,
+        format!(
+            "cannot connect to the BOSH server {at}: connection refused; check the network and the url of this domain"
+        )
+    );
+}
+
+/// B-73: neither bodies nor cookies in any `Debug` text.
+#[tokio::test]
+async fn b73_debug_shows_no_secrets() {
+    let peer = Peer::new().await;
+    let client = client(peer.url(), &via("http", peer.address()));
+    let reply = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=s3cret\r\nContent-Length: 6\r\n\r\ns3cret";
+    let request = ExchangeRequest {
+        body: Bytes::from_static(b"s3cret"),
+        ..ask()
+    };
+    let mut shown = format!("{request:?}");
+    let (result, _conn) = tokio::join!(client.exchange(request), peer.answer(reply));
+    shown.push_str(&format!(
+        "{client:?} {result:?} {:?}",
+        ClientOptions::default()
+    ));
+    shown.push_str(&format!("{:?}", Target::new(peer.url())));
+    assert!(
+        !shown.contains("s3cret") && !shown.contains("dXNlcjpzM2NyZXQ"),
+        "{shown}"
+    );
 }

@@ -1,7 +1,5 @@
 //! Exchanges against scripted peers.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 mod exchange;
 mod faults;
 mod proxy;
@@ -32,6 +30,7 @@ impl Peer {
     pub(crate) fn address(&self) -> SocketAddr {
         self.0.local_addr().unwrap()
     }
+
     pub(crate) fn url(&self) -> Url {
         Url::parse(&format!("http://{}/http-bind", self.address())).unwrap()
     }
@@ -199,7 +198,15 @@ pub(crate) fn via(scheme: &str, at: SocketAddr) -> config::Proxy {
 /// One exchange of a new client on a new connection, with what the peer then does.
 pub(crate) async fn once(reply: &[u8]) -> Result<HttpReply, Failure> {
     let peer = Peer::new().await;
-    let client = client(peer.url(), &direct());
-    let (result, ()) = tokio::join!(client.exchange(ask()), peer.answer_close(reply));
+    on_new(&client(peer.url(), &direct()), &peer, reply).await
+}
+
+/// One exchange on a connection of its own, with what the peer then does.
+pub(crate) async fn on_new(
+    client: &SessionClient,
+    peer: &Peer,
+    reply: &[u8],
+) -> Result<HttpReply, Failure> {
+    let (result, ()) = tokio::join!(client.exchange(ask_fresh()), peer.answer_close(reply));
     result
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::bosh::failure::FailureKind;
-use crate::connect::tests::Authority;
+use crate::connect::tests::authority::Authority;
 
 const BASIC: &str = "proxy-authorization: Basic dXNlcjpzM2NyZXQ=\r\n";
 const NAME: &str = "cm.invalid";

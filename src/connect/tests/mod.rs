@@ -1,105 +1,21 @@
 //! TLS and the ways out, against scripted servers and proxies.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+pub(crate) mod authority;
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsAcceptor;
 use url::Url;
+
+use authority::{Authority, acceptor};
 
 use super::*;
 use crate::bosh::failure::FailureKind;
 use crate::config::{Proxy, Tls};
 use crate::http::tests::{Conn, Peer, direct, via};
-
-/// An authority of our own and what it signs, as files too.
-pub(crate) struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    der: rustls::pki_types::CertificateDer<'static>,
-    dir: tempfile::TempDir,
-}
-
-pub(crate) struct Signed {
-    chain: Vec<rustls::pki_types::CertificateDer<'static>>,
-    key: KeyPair,
-    pem: String,
-}
-
-impl Authority {
-    pub(crate) fn new() -> Self {
-        let mut params = CertificateParams::new(vec![]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("ca.pem"), certificate.pem()).unwrap();
-        Self {
-            der: certificate.der().clone(),
-            issuer: Issuer::new(params, key),
-            dir,
-        }
-    }
-
-    pub(crate) fn ca_file(&self) -> PathBuf {
-        self.dir.path().join("ca.pem")
-    }
-
-    pub(crate) fn tls(&self) -> Tls {
-        Tls {
-            ca_file: Some(self.ca_file()),
-            ..Tls::default()
-        }
-    }
-
-    fn sign(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Signed {
-        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        change(&mut params);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        Signed {
-            chain: vec![certificate.der().clone()],
-            pem: certificate.pem(),
-            key,
-        }
-    }
-
-    /// A server with a good certificate for `name`.
-    pub(crate) fn server(&self, name: &str) -> TlsAcceptor {
-        acceptor(self.sign(name, |_| {}), rustls::ALL_VERSIONS, None)
-    }
-}
-
-fn acceptor(
-    signed: Signed,
-    versions: &[&'static SupportedProtocolVersion],
-    clients: Option<&Authority>,
-) -> TlsAcceptor {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(versions)
-        .unwrap();
-    let builder = match clients {
-        Some(authority) => {
-            let mut roots = RootCertStore::empty();
-            roots.add(authority.der.clone()).unwrap();
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            builder.with_client_cert_verifier(verifier.build().unwrap())
-        }
-        None => builder.with_no_client_auth(),
-    };
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(signed.key.serialize_der()));
-    let mut config = builder.with_single_cert(signed.chain, key).unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    TlsAcceptor::from(Arc::new(config))
-}
 
 fn secure(peer: &Peer) -> Url {
     Url::parse(&format!("https://{}/http-bind", peer.address())).unwrap()
@@ -258,7 +174,7 @@ async fn b07_tls_versions_and_alpn() {
 async fn client_certificate() {
     let ours = Authority::new();
     let client = ours.sign("client.example", |_| {});
-    let (chain, key) = (ours.dir.path().join("c.pem"), ours.dir.path().join("k.pem"));
+    let (chain, key) = (ours.dir().join("c.pem"), ours.dir().join("k.pem"));
     std::fs::write(&chain, &client.pem).unwrap();
     std::fs::write(&key, client.key.serialize_pem()).unwrap();
     let tls = Tls {
@@ -282,7 +198,7 @@ async fn client_certificate() {
 #[test]
 fn e18_bad_files() {
     let ours = Authority::new();
-    let dir = ours.dir.path();
+    let dir = ours.dir();
     let missing = dir.join("missing.pem");
     let empty = dir.join("empty.pem");
     std::fs::write(&empty, "no PEM here").unwrap();
