@@ -35,7 +35,7 @@ pub enum ConnectError {
     },
     /// E-32: the proxy does not allow this destination.
     #[error(
-        "the proxy {proxy} does not allow a connection to {target} ({said}); many proxies allow only port 443"
+        "the proxy {proxy} does not allow a connection to {target} ({said}); {}", allowed(.target)
     )]
     ProxyRefused {
         /// host:port.
@@ -144,6 +144,14 @@ fn refusal(sent: bool, offers: &str) -> String {
         format!("refused the user name or password ({offers})")
     } else {
         format!("wants a user name and password ({offers})")
+    }
+}
+
+fn allowed(target: &str) -> &'static str {
+    if target.ends_with(":443") {
+        "ask whoever runs it to allow this"
+    } else {
+        "many proxies allow only port 443"
     }
 }
 

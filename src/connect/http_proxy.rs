@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::error::{ConnectError, plain};
 use super::prefixed::Prefixed;
 use super::route::Upstream;
+use super::words::{first_words, printable, schemes};
 
 /// Largest head of a proxy's reply.
 const MAX_HEAD: usize = 16 * 1024;
@@ -63,11 +64,10 @@ pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
                 return Ok(Prefixed::new(stream, buffer.freeze()));
             }
             Parsed::Head(head) => {
-                let page = if head.says_enough() {
-                    BytesMut::new()
-                } else {
-                    read_page(&mut stream, buffer.split_off(head.length)).await
-                };
+                let mut page = buffer.split_off(head.length);
+                if head.wants_page() {
+                    read_page(&mut stream, &mut page, head.page).await;
+                }
                 return Err(refused(upstream, target, &head, &page));
             }
             Parsed::Partial if buffer.len() >= MAX_HEAD => {
@@ -108,12 +108,14 @@ struct Head {
     /// Schemes of `Proxy-Authenticate` and `WWW-Authenticate`.
     offers: Vec<String>,
     squid: Option<String>,
+    /// Length of the page, if it is known.
+    page: Option<usize>,
 }
 
 impl Head {
-    /// Whether the error page would add nothing.
-    fn says_enough(&self) -> bool {
-        matches!(self.status, 401 | 407) || self.squid.is_some()
+    /// Whether the page can add to what the head says.
+    fn wants_page(&self) -> bool {
+        !matches!(self.status, 401 | 407) && self.squid.is_none()
     }
 }
 
@@ -133,16 +135,20 @@ fn parse_head(bytes: &[u8]) -> Parsed {
                 status: response.code.unwrap_or(0),
                 offers: Vec::new(),
                 squid: None,
+                page: None,
             };
+            let named = |header: &httparse::Header<'_>, names: &[&str]| {
+                names.iter().any(|n| header.name.eq_ignore_ascii_case(n))
+            };
+            let challenges = ["proxy-authenticate", "www-authenticate"];
+            let offers = response.headers.iter().filter(|h| named(h, &challenges));
+            head.offers = schemes(offers.map(|header| header.value));
             for header in response.headers.iter() {
                 let value = String::from_utf8_lossy(header.value);
-                if header.name.eq_ignore_ascii_case("proxy-authenticate")
-                    || header.name.eq_ignore_ascii_case("www-authenticate")
-                {
-                    let scheme = value.split_whitespace().next().unwrap_or_default();
-                    head.offers.push(scheme.trim_end_matches(',').to_owned());
-                } else if header.name.eq_ignore_ascii_case("x-squid-error") {
-                    head.squid = Some(value.into_owned());
+                if named(header, &["x-squid-error"]) {
+                    head.squid = Some(printable(&value));
+                } else if named(header, &["content-length"]) {
+                    head.page = value.trim().parse().ok();
                 }
             }
             Parsed::Head(head)
@@ -153,16 +159,20 @@ fn parse_head(bytes: &[u8]) -> Parsed {
 }
 
 /// Some of the error page, as far as it comes quickly.
-async fn read_page<S: AsyncRead + Unpin>(stream: &mut S, mut page: BytesMut) -> BytesMut {
+async fn read_page<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    page: &mut BytesMut,
+    length: Option<usize>,
+) {
     let until = Instant::now() + PAGE_PATIENCE;
-    while page.len() < MAX_PAGE {
-        match timeout_at(until, stream.read_buf(&mut page)).await {
+    let enough = length.map_or(MAX_PAGE, |length| length.min(MAX_PAGE));
+    while page.len() < enough {
+        match timeout_at(until, stream.read_buf(page)).await {
             Ok(Ok(read)) if read > 0 => {}
             // The page only adds words to the error: whatever ends it, the error stands.
             Ok(Ok(_) | Err(_)) | Err(_) => break,
         }
     }
-    page
 }
 
 fn refused(upstream: &Upstream, target: &str, head: &Head, page: &[u8]) -> ConnectError {
@@ -206,12 +216,6 @@ pub(crate) fn not_http(upstream: &Upstream) -> ConnectError {
 
 /// E-31 with what the proxy offers.
 pub(crate) fn auth_refused(upstream: &Upstream, status: u16, offers: &[String]) -> ConnectError {
-    let mut offers: Vec<&str> = offers
-        .iter()
-        .map(String::as_str)
-        .filter(|o| !o.is_empty())
-        .collect();
-    offers.dedup();
     let basic = offers.is_empty()
         || offers
             .iter()
@@ -228,42 +232,6 @@ pub(crate) fn auth_refused(upstream: &Upstream, status: u16, offers: &[String]) 
         sent: upstream.credentials.is_some(),
         offers: said,
     }
-}
-
-/// The first words of a page without its tags, at most 120 characters.
-fn first_words(page: &[u8]) -> String {
-    let text = String::from_utf8_lossy(page);
-    let mut out = String::new();
-    let mut rest: &str = &text;
-    while !rest.is_empty() {
-        let lower = rest
-            .get(..7)
-            .map(str::to_ascii_lowercase)
-            .unwrap_or_default();
-        let (skip, from) = if lower.starts_with("<style") {
-            (rest.find("</style").unwrap_or(rest.len()), 0)
-        } else if lower.starts_with("<script") {
-            (rest.find("</script").unwrap_or(rest.len()), 0)
-        } else {
-            (0, 0)
-        };
-        rest = &rest[skip.max(from)..];
-        if let Some(tag) = rest.strip_prefix('<') {
-            rest = tag.find('>').map_or("", |end| &tag[end + 1..]);
-            out.push(' ');
-            continue;
-        }
-        let end = rest.find('<').unwrap_or(rest.len());
-        out.push_str(&rest[..end]);
-        rest = &rest[end..];
-    }
-    let words: Vec<&str> = out.split_whitespace().collect();
-    words
-        .join(" ")
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(120)
-        .collect()
 }
 
 #[cfg(test)]
@@ -376,6 +344,16 @@ mod tests {
                 "the proxy proxy:3128 does not allow a connection to cm:5281 (403: Denied Not here); many proxies allow only port 443",
             ),
             (
+                "HTTP/1.1 403 Forbidden\r\n\r\n<!-- a --><SCRIPT>b</SCRIPT>\u{1b}[31mBlockiert f\u{fc}r Sie",
+                true,
+                "the proxy proxy:3128 does not allow a connection to cm:5281 (403: [31mBlockiert f\u{fc}r Sie); many proxies allow only port 443",
+            ),
+            (
+                "HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM, Negotiate abc==, Digest realm=\"a, Basic\", nonce=\"x\\\", Basic\"\r\n\r\n",
+                true,
+                "the proxy proxy:3128 refused the user name or password (407, offers NTLM, Negotiate, Digest; xbosh speaks Basic only): check proxy.username and proxy.password",
+            ),
+            (
                 "HTTP/1.1 503 Service Unavailable\r\nX-Squid-Error: ERR_CONNECT_FAIL 111\r\n\r\n<html>",
                 true,
                 "the proxy proxy:3128 could not reach cm:5281 (503: ERR_CONNECT_FAIL 111); check the url of this domain, or try again later",
@@ -429,6 +407,30 @@ mod tests {
             let result = connect(ours, &upstream(true), "a:1", Duration::from_secs(5)).await;
             assert!(result.is_err());
             assert_eq!(begun.elapsed(), Duration::ZERO);
+        }
+    }
+
+    /// P-04: an error page is waited for no longer than it is, and no words are made of what never came.
+    #[tokio::test(start_paused = true)]
+    async fn p04_page_of_known_length() {
+        let start = Instant::now();
+        for (reply, waited) in [
+            ("HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno", 0),
+            ("HTTP/1.1 407 No\r\nContent-Length: 99\r\n\r\n", 0),
+            ("HTTP/1.1 403 No\r\nContent-Length: 99\r\n\r\nno", 500),
+        ] {
+            let (ours, mut theirs) = duplex(1 << 16);
+            theirs.write_all(reply.as_bytes()).await.unwrap();
+            let before = start.elapsed();
+            let refused = connect(ours, &upstream(true), "a:443", Duration::from_secs(5)).await;
+            let error = refused.unwrap_err();
+            assert_eq!((start.elapsed() - before).as_millis(), waited, "{error}");
+            if reply.contains("403") {
+                assert_eq!(
+                    error.to_string(),
+                    "the proxy proxy:3128 does not allow a connection to a:443 (403: no); ask whoever runs it to allow this"
+                );
+            }
         }
     }
 

@@ -6,11 +6,17 @@
 pub mod error;
 pub mod route;
 
+mod certificate;
 mod dial;
 mod http_proxy;
 mod prefixed;
 mod socks5;
 mod tls;
+mod verify;
+mod words;
+
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,12 +30,10 @@ use url::Url;
 pub use error::ConnectError;
 pub(crate) use http_proxy::{auth_refused, not_http};
 pub use route::{ProxyKind, Route, Upstream, authority, check_credentials};
+pub(crate) use words::schemes;
 
+use self::tls::Hop;
 use crate::config;
-use tls::Hop;
-
-#[cfg(test)]
-pub(crate) mod tests;
 
 /// A connected stream of any kind.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -107,16 +111,16 @@ impl Connector {
         tls: &config::Tls,
         limits: TimeLimits,
     ) -> Result<Self, ConnectError> {
-        let manager = later(tls::client_config(tls, "tls.ca_file"))?;
-        let own = config::Tls {
-            ca_file: proxy.ca_file.clone(),
-            ..config::Tls::default()
-        };
-        let proxy_tls = if proxy.ca_file == tls.ca_file && tls.client_cert.is_none() {
+        let manager = later(tls::verifier(tls.ca_file.as_deref(), Hop::Manager))?;
+        let unneeded = proxy.ca_file.is_none() && !may_speak_tls(&proxy.source);
+        let upstream = if proxy.ca_file == tls.ca_file || unneeded {
             manager.clone()
         } else {
-            later(tls::client_config(&own, "proxy.ca_file"))?
+            later(tls::verifier(proxy.ca_file.as_deref(), Hop::Proxy))?
         };
+        // Each has its own ticket store (P-11), and the proxy is never shown the manager's client certificate.
+        let manager = configured(manager, tls)?;
+        let proxy_tls = configured(upstream, &config::Tls::default())?;
         Ok(Self {
             shared: Arc::new(Shared {
                 proxy: proxy.clone(),
@@ -185,8 +189,15 @@ impl Connector {
         }
         let config = ready(&self.shared.tls)?;
         let peer = authority(host, port);
-        let limit = self.shared.limits.tls;
-        let stream = tls::handshake(config, tunnel, host, &peer, Hop::Manager, limit).await?;
+        let stream = tls::handshake(
+            config,
+            tunnel,
+            host,
+            &peer,
+            Hop::Manager,
+            self.shared.limits.tls,
+        )
+        .await?;
         Ok(Connection {
             stream: Box::new(stream),
             absolute_form: None,
@@ -238,14 +249,36 @@ pub fn proxy_authorization(upstream: &Upstream) -> Option<HeaderValue> {
     upstream.basic()
 }
 
+/// Whether a proxy may have to be reached over TLS.
+fn may_speak_tls(source: &config::ProxySource) -> bool {
+    match source {
+        config::ProxySource::None => false,
+        config::ProxySource::Url(url) => url.scheme() == "https",
+        config::ProxySource::Env(env) => [&env.https, &env.http, &env.all]
+            .into_iter()
+            .flatten()
+            .any(|value| value.to_ascii_lowercase().contains("https:")),
+    }
+}
+
+type Judge = Arc<dyn rustls::client::danger::ServerCertVerifier>;
+
 /// A bad file is an error now; a system without roots only when TLS is used.
-fn later(
-    config: Result<Arc<ClientConfig>, ConnectError>,
-) -> Result<Result<Arc<ClientConfig>, String>, ConnectError> {
-    match config {
-        Ok(config) => Ok(Ok(config)),
+fn later(judge: Result<Judge, ConnectError>) -> Result<Result<Judge, String>, ConnectError> {
+    match judge {
+        Ok(judge) => Ok(Ok(judge)),
         Err(ConnectError::Setting(text)) => Ok(Err(text)),
         Err(error) => Err(error),
+    }
+}
+
+fn configured(
+    judge: Result<Judge, String>,
+    identity: &config::Tls,
+) -> Result<Result<Arc<ClientConfig>, String>, ConnectError> {
+    match judge {
+        Ok(judge) => tls::client_config(judge, identity).map(Ok),
+        Err(text) => Ok(Err(text)),
     }
 }
 

@@ -28,6 +28,13 @@ pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     port: u16,
     limit: Duration,
 ) -> Result<S, ConnectError> {
+    if host.len() > 255 {
+        let text = format!(
+            "the host name of a connection manager's url has {} bytes, and SOCKS5 can carry 255",
+            host.len()
+        );
+        return Err(ConnectError::Setting(text));
+    }
     let target = match host.parse::<IpAddr>() {
         Ok(ip) => TargetAddr::Ip((ip, port).into()),
         Err(_) => TargetAddr::Domain(host.into(), port),
@@ -274,6 +281,32 @@ mod tests {
         let (seen, rest) = ask(true, "127.0.0.1", &[&[5, 0], ok]).await;
         assert_eq!(seen[1], b"\x05\x01\x00\x01\x7f\x00\x00\x01\x01\xbb");
         assert!(rest.is_ok());
+    }
+
+    /// P-17: a name that SOCKS5 cannot carry is not even begun with.
+    #[tokio::test]
+    async fn p17_long_name() {
+        let longest = "a".repeat(255);
+        let (seen, rest) = ask(false, &longest, &[&[5, 0], &[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]]).await;
+        assert_eq!(seen[1].len(), 4 + 1 + 255 + 2);
+        assert!(rest.is_ok());
+        let (_, rest) = ask(false, &"a".repeat(256), &[&[]]).await;
+        assert_eq!(rest.unwrap_err().kind(), FailureKind::Internal);
+    }
+
+    /// P-14: a proxy that stops in the middle.
+    #[tokio::test(start_paused = true)]
+    async fn p14_silent_proxy() {
+        let (ours, mut theirs) = duplex(4096);
+        theirs.write_all(&[5, 0, 5, 0]).await.unwrap();
+        let upstream = Upstream {
+            kind: ProxyKind::Socks5,
+            host: "proxy".into(),
+            port: 1080,
+            credentials: None,
+        };
+        let error = connect(ours, &upstream, "cm", 443, Duration::from_secs(15)).await;
+        assert_eq!(error.err().unwrap().kind(), FailureKind::ProxyUnreachable);
     }
 
     /// P-15, P-16, P-19: every refusal has its row, and keeps the code.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::client::danger::ServerCertVerifier;
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject as _};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig};
 use rustls_platform_verifier::Verifier;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -16,30 +16,83 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::error::{ConnectError, plain};
+use super::verify::{Describing, Untrusted};
 use crate::config::Tls;
 
-/// A client configuration: the system's roots and those of the file, TLS 1.2 and 1.3, ALPN `http/1.1`.
-///
-/// `key` names the setting that `ca_file` comes from, for errors.
+/// Who is at the other end of a handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hop {
+    /// The connection manager.
+    Manager,
+    /// An `https://` proxy.
+    Proxy,
+}
+
+impl Hop {
+    /// The setting that adds roots.
+    pub(super) fn ca_file(self) -> &'static str {
+        match self {
+            Self::Manager => "tls.ca_file",
+            Self::Proxy => "proxy.ca_file",
+        }
+    }
+
+    /// For a sentence.
+    fn whose(self) -> &'static str {
+        match self {
+            Self::Manager => "server",
+            Self::Proxy => "proxy",
+        }
+    }
+
+    /// The setting that its name comes from.
+    fn url(self) -> &'static str {
+        match self {
+            Self::Manager => "the url of this domain",
+            Self::Proxy => "proxy.url",
+        }
+    }
+}
+
+/// What a peer's certificate is judged by: the system's roots and those of `ca_file`.
 ///
 /// # Errors
 /// [`ConnectError::File`] for a file that cannot be used, [`ConnectError::Setting`] if there is no root at all.
-pub(super) fn client_config(
-    settings: &Tls,
-    key: &'static str,
-) -> Result<Arc<ClientConfig>, ConnectError> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let extra = match &settings.ca_file {
-        Some(path) => certificates(path, key)?,
+pub(super) fn verifier(
+    ca_file: Option<&Path>,
+    hop: Hop,
+) -> Result<Arc<dyn ServerCertVerifier>, ConnectError> {
+    let extra = match ca_file {
+        Some(path) => certificates(path, hop.ca_file())?,
         None => Vec::new(),
     };
-    let verifier = verifier(extra, Arc::clone(&provider), settings, key)?;
-    let builder = ClientConfig::builder_with_provider(provider)
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    match Verifier::new_with_extra_roots(extra, provider) {
+        Ok(verifier) => Ok(Arc::new(Describing::new(verifier))),
+        Err(error) => Err(match ca_file {
+            Some(path) => file_error(hop.ca_file(), path, &error.to_string()),
+            None => ConnectError::Setting(format!(
+                "the system has no certificate authorities: install ca-certificates, or set {}",
+                hop.ca_file()
+            )),
+        }),
+    }
+}
+
+/// A client configuration with a ticket store of its own (P-11): TLS 1.2 and 1.3, ALPN `http/1.1`.
+///
+/// # Errors
+/// [`ConnectError::File`] for a certificate or key that cannot be used.
+pub(super) fn client_config(
+    verifier: Arc<dyn ServerCertVerifier>,
+    identity: &Tls,
+) -> Result<Arc<ClientConfig>, ConnectError> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|e| ConnectError::Setting(format!("TLS cannot be set up: {e}")))?
         .dangerous()
         .with_custom_certificate_verifier(verifier);
-    let mut config = match (&settings.client_cert, &settings.client_key) {
+    let mut config = match (&identity.client_cert, &identity.client_key) {
         (Some(chain), Some(private)) => {
             let certificates = certificates(chain, "tls.client_cert")?;
             let private_key = PrivateKeyDer::from_pem_file(private)
@@ -52,23 +105,6 @@ pub(super) fn client_config(
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
-}
-
-fn verifier(
-    extra: Vec<CertificateDer<'static>>,
-    provider: Arc<CryptoProvider>,
-    settings: &Tls,
-    key: &'static str,
-) -> Result<Arc<dyn ServerCertVerifier>, ConnectError> {
-    match Verifier::new_with_extra_roots(extra, provider) {
-        Ok(verifier) => Ok(Arc::new(verifier)),
-        Err(error) => Err(match &settings.ca_file {
-            Some(path) => file_error(key, path, &error.to_string()),
-            None => ConnectError::Setting(
-                "the system has no certificate authorities: install ca-certificates, or set tls.ca_file".into(),
-            ),
-        }),
-    }
 }
 
 fn certificates(
@@ -98,15 +134,6 @@ fn file_error(key: &'static str, path: &Path, said: &str) -> ConnectError {
         path: path.display().to_string(),
         said: said.to_owned(),
     }
-}
-
-/// Whose certificate it is: it decides which settings an error names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hop {
-    /// The connection manager.
-    Manager,
-    /// The proxy on the way to it.
-    Proxy,
 }
 
 /// Handshakes as a client of `host`; `peer` is host:port for errors.
@@ -154,7 +181,7 @@ fn explain(error: &io::Error, peer: &str, hop: Hop) -> ConnectError {
         },
         Some(rustls::Error::AlertReceived(alert)) => ConnectError::Tls {
             peer,
-            said: format!("the server refused with alert {alert:?}"),
+            said: format!("the {} refused with alert {alert:?}", hop.whose()),
         },
         Some(other) => ConnectError::Tls {
             peer,
@@ -168,45 +195,84 @@ fn explain(error: &io::Error, peer: &str, hop: Hop) -> ConnectError {
 }
 
 fn explain_certificate(reason: &CertificateError, hop: Hop) -> String {
-    match (reason, hop) {
+    match reason {
         // A bad signature: somebody else's authority under the name of one that is trusted.
-        (CertificateError::UnknownIssuer | CertificateError::BadSignature, Hop::Manager) => {
-            "nobody this machine trusts has signed it; if your network inspects TLS or the server has its own \
-             authority, add that root to tls.ca_file"
-                .into()
-        }
-        (CertificateError::UnknownIssuer | CertificateError::BadSignature, Hop::Proxy) => {
-            "nobody this machine trusts has signed it; if the proxy has its own authority, add that root to \
-             proxy.ca_file"
-                .into()
-        }
-        (CertificateError::Expired | CertificateError::ExpiredContext { .. }, hop) => {
-            let whose = match hop {
-                Hop::Manager => "server",
-                Hop::Proxy => "proxy",
-            };
-            format!("it has expired; tell the {whose}'s operator, or set this machine's clock")
-        }
-        (CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }, _) => {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => unknown_issuer("", hop),
+        CertificateError::Other(other) => match other.0.downcast_ref::<Untrusted>() {
+            Some(untrusted) => unknown_issuer(&format!(" ({})", untrusted.names), hop),
+            None => other_reason(reason),
+        },
+        CertificateError::ExpiredContext { time, not_after } => format!(
+            "it expired {}; tell the {}'s operator, or set this machine's clock",
+            ago(*time, *not_after),
+            hop.whose()
+        ),
+        CertificateError::Expired => format!(
+            "it has expired; tell the {}'s operator, or set this machine's clock",
+            hop.whose()
+        ),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "it is not valid yet; is this machine's clock right?".into()
         }
-        (
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            hop,
-        ) => {
-            let what = match hop {
-                Hop::Manager => "the url of this domain",
-                Hop::Proxy => "proxy.url",
-            };
-            format!("it is for another name; check {what}")
+        CertificateError::NotValidForNameContext { presented, .. } if !presented.is_empty() => {
+            format!(
+                "it is for another name ({}); check {}",
+                bare_names(presented),
+                hop.url()
+            )
         }
-        (CertificateError::Revoked, _) => "it has been revoked; tell its operator".into(),
-        // webpki's own word, wrapped beyond reach of a match.
-        (other, _) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
-            "it is an authority's own certificate, which cannot stand for a server; make a self-signed one with \
-             basicConstraints=CA:FALSE, or sign one with the authority"
-                .into()
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            format!("it is for another name; check {}", hop.url())
         }
-        (other, _) => format!("{other}"),
+        CertificateError::Revoked => {
+            format!("it has been revoked; tell the {}'s operator", hop.whose())
+        }
+        _ => other_reason(reason),
     }
+}
+
+fn other_reason(reason: &CertificateError) -> String {
+    // webpki's own word, wrapped beyond reach of a match.
+    if format!("{reason:?}").contains("CaUsedAsEndEntity") {
+        return "it is an authority's own certificate, which cannot stand for a server; make a self-signed one \
+                with basicConstraints=CA:FALSE, or sign one with the authority"
+            .into();
+    }
+    reason.to_string()
+}
+
+fn unknown_issuer(names: &str, hop: Hop) -> String {
+    let whose = match hop {
+        Hop::Manager => "your network inspects TLS or the server has its own authority",
+        Hop::Proxy => "the proxy has its own authority",
+    };
+    format!(
+        "nobody this machine trusts has signed it{names}; if {whose}, add that root to {}",
+        hop.ca_file()
+    )
+}
+
+fn ago(now: UnixTime, then: UnixTime) -> String {
+    match now.as_secs().saturating_sub(then.as_secs()) / (24 * 3600) {
+        0 => "today".into(),
+        1 => "yesterday".into(),
+        days => format!("{days} days ago"),
+    }
+}
+
+/// A few of the names, which rustls gives as `DnsName("a")` or `IpAddress(::1)`.
+fn bare_names(presented: &[String]) -> String {
+    let mut names: Vec<String> = presented
+        .iter()
+        .take(3)
+        .map(|name| {
+            let bare = name.split_once('(').map_or(&name[..], |(_, inner)| inner);
+            let bare = bare.trim_matches([')', '"']);
+            bare.chars().filter(|c| !c.is_control()).take(80).collect()
+        })
+        .collect();
+    if presented.len() > names.len() {
+        names.push("…".into());
+    }
+    names.join(", ")
 }

@@ -73,17 +73,18 @@ async fn refused(server: TlsAcceptor, tls: &Tls, kind: FailureKind, words: &str)
 async fn e40_certificates() {
     let (ours, other) = (Authority::new(), Authority::new());
     let kind = FailureKind::TlsCertificate;
-    let unknown = "the certificate of {peer} is not accepted: nobody this machine trusts has signed it; if your network inspects TLS or the server has its own authority, add that root to tls.ca_file";
+    let unknown = "the certificate of {peer} is not accepted: nobody this machine trusts has signed it (issuer \"rcgen self signed cert\", subject \"rcgen self signed cert\"); if your network inspects TLS or the server has its own authority, add that root to tls.ca_file";
     refused(other.server("127.0.0.1"), &ours.tls(), kind, unknown).await;
     refused(other.server("127.0.0.1"), &Tls::default(), kind, unknown).await;
     let expired = ours.sign("127.0.0.1", |p| {
-        p.not_after = rcgen::date_time_ymd(2020, 1, 1)
+        let yesterday = std::time::SystemTime::now() - Duration::from_secs(30 * 3600);
+        p.not_after = yesterday.into();
     });
     refused(
         acceptor(expired, rustls::ALL_VERSIONS, None),
         &ours.tls(),
         kind,
-        "the certificate of {peer} is not accepted: it has expired; tell the server's operator, or set this machine's clock",
+        "the certificate of {peer} is not accepted: it expired yesterday; tell the server's operator, or set this machine's clock",
     )
     .await;
     let early = ours.sign("127.0.0.1", |p| {
@@ -100,7 +101,7 @@ async fn e40_certificates() {
         ours.server("other.example"),
         &ours.tls(),
         kind,
-        "the certificate of {peer} is not accepted: it is for another name; check the url of this domain",
+        "the certificate of {peer} is not accepted: it is for another name (other.example); check the url of this domain",
     )
     .await;
 }
@@ -321,4 +322,18 @@ async fn p14_dead_proxies() {
         );
         assert!(!format!("{error:?} {connector:?}").contains("s3cret"));
     }
+}
+
+/// P-11: the manager and an `https://` proxy share no ticket store, even where they share their roots.
+#[test]
+fn p11_tickets_of_manager_and_proxy() {
+    let ours = Authority::new();
+    let settings = Proxy {
+        ca_file: Some(ours.ca_file()),
+        ..direct()
+    };
+    let connector = Connector::new(&settings, &ours.tls()).unwrap();
+    let manager = connector.shared.tls.as_ref().unwrap();
+    let proxy = connector.shared.proxy_tls.as_ref().unwrap();
+    assert!(!Arc::ptr_eq(manager, proxy));
 }

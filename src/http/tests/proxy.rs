@@ -191,7 +191,7 @@ async fn p13_https_proxy() {
             &ours,
             "127.0.0.1",
             Some(
-                "cm.invalid:5280 is not accepted: it is for another name; check the url of this domain",
+                "cm.invalid:5280 is not accepted: it is for another name (127.0.0.1); check the url of this domain",
             ),
         ),
         (
@@ -199,7 +199,7 @@ async fn p13_https_proxy() {
             &theirs,
             NAME,
             Some(
-                "cm.invalid:5280 is not accepted: nobody this machine trusts has signed it; if your network inspects TLS or the server has its own authority, add that root to tls.ca_file",
+                "cm.invalid:5280 is not accepted: nobody this machine trusts has signed it (issuer \"rcgen self signed cert\", subject \"rcgen self signed cert\"); if your network inspects TLS or the server has its own authority, add that root to tls.ca_file",
             ),
         ),
         (
@@ -207,7 +207,7 @@ async fn p13_https_proxy() {
             &ours,
             NAME,
             Some(
-                "{proxy} is not accepted: nobody this machine trusts has signed it; if the proxy has its own authority, add that root to proxy.ca_file",
+                "{proxy} is not accepted: nobody this machine trusts has signed it (issuer \"rcgen self signed cert\", subject \"rcgen self signed cert\"); if the proxy has its own authority, add that root to proxy.ca_file",
             ),
         ),
     ] {

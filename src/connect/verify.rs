@@ -1,0 +1,93 @@
+//! The platform's judgement of certificates, with the names of the one it refused.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
+use rustls_platform_verifier::Verifier;
+
+use super::certificate::Names;
+
+/// A certificate from an issuer that nobody knows: mostly an inspecting proxy's, whose name is what the user
+/// needs to know.
+#[derive(Debug)]
+pub(super) struct Untrusted {
+    pub(super) names: Names,
+}
+
+impl fmt::Display for Untrusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unknown issuer ({})", self.names)
+    }
+}
+
+impl std::error::Error for Untrusted {}
+
+/// Passes every judgement on, and adds [`Untrusted`] to an unknown issuer.
+#[derive(Debug)]
+pub(super) struct Describing {
+    judge: Verifier,
+}
+
+impl Describing {
+    pub(super) fn new(judge: Verifier) -> Self {
+        Self { judge }
+    }
+}
+
+impl ServerCertVerifier for Describing {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let judged = self.judge.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        );
+        match (judged, Names::read(end_entity)) {
+            (
+                Err(Error::InvalidCertificate(
+                    CertificateError::UnknownIssuer | CertificateError::BadSignature,
+                )),
+                Some(names),
+            ) => {
+                let error = OtherError(Arc::new(Untrusted { names }));
+                Err(CertificateError::Other(error).into())
+            }
+            (judged, _) => judged,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.judge
+            .verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.judge
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.judge.supported_verify_schemes()
+    }
+}
