@@ -6,14 +6,18 @@
 //! those decisions.
 //!
 //! Layers in the order bytes pass: [`SessionClient`] collects and bounds, tower-http inflates, `pool` picks a
-//! connection, `wire` tells when a request is written, [`crate::connect`] has made the stream.
+//! connection, `attempt` makes the request on it, `wire` tells when a request is written, [`crate::connect`] has made the stream.
 
+mod attempt;
 mod client;
 mod cookies;
+mod error;
 mod pool;
+mod target;
 mod wire;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use client::{ClientOptions, ExchangeRequest, SessionClient, Target};
+pub use client::{ClientOptions, ExchangeRequest, SessionClient};
+pub use target::Target;

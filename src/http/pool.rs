@@ -1,35 +1,37 @@
 //! The connections of one session: one request in flight on each (B-05), kept while they are good.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, Uri, Version, header};
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use http::{HeaderValue, Request, Response, header};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::client::Target;
+use super::attempt::{Broken, PooledBody, attempt};
 use super::cookies::Jar;
+use super::error::Peer;
+use super::target::Target;
 use super::wire::{Observed, OnWritten, Progress, WireBody};
-use crate::bosh::failure::{Failure, FailureKind};
-use crate::connect::{self, Connector, Upstream};
+use crate::bosh::failure::Failure;
+use crate::connect::{self, Connection, Connector, Upstream};
 
-/// Idle connections older than this are not used: a NAT or proxy may have forgotten them (T-31).
+/// Idle connections older than this are not used: a NAT or proxy may have forgotten them (T-31). Looked at
+/// whenever a connection is wanted or given back, so that nothing wakes up while a poll is held.
 const MAX_IDLE: Duration = Duration::from_secs(30);
-/// Idle connections kept: two carry a session, one may be left of a repeat (P-11).
+/// Most connections while some are idle: two carry a session, one may be left of a repeat (P-11).
 const MAX_KEPT: usize = 3;
-/// How long a kept connection may take until it can carry the next request.
-const READY_PATIENCE: Duration = Duration::from_millis(250);
-/// Time for a request to be written, besides the time its size takes.
-const WRITE_LIMIT: Duration = Duration::from_secs(30);
-/// Slowest uplink allowed for, in bytes per second.
-const SLOWEST_UPLINK: u64 = 8 * 1024;
+/// A connection found closed after so little time was closed because of the answer, not of the idling.
+const EARLY: Duration = Duration::from_secs(2);
+/// So many closes in a row without one kept connection in between are a habit.
+const HABIT: u8 = 2;
+/// How long a habit is believed in before it is looked at again.
+const HABIT_AGE: Duration = Duration::from_secs(300);
 /// Read buffer of a connection; also bounds the head of a reply.
 const BUFFER: usize = 64 * 1024;
 
@@ -44,11 +46,26 @@ pub(super) struct Outgoing {
 /// Connections and cookies of one session.
 pub(super) struct Pool {
     target: Target,
+    authority: String,
     connector: Connector,
+    /// Most bytes of a reply's body on the wire.
+    pub(super) max_response_bytes: usize,
     idle: Mutex<Vec<Idle>>,
+    /// Connections with an exchange.
+    busy: AtomicUsize,
+    /// The attempt to have one more connection ready.
+    warming: Mutex<Option<AbortHandle>>,
     jar: Mutex<Jar>,
-    /// Prebuilt headers of every request.
-    headers: HeaderMap,
+    /// The manager has answered.
+    answered: AtomicBool,
+    closes: Mutex<Closes>,
+}
+
+/// Connections that were closed behind an answer that did not say so.
+#[derive(Default)]
+struct Closes {
+    in_a_row: u8,
+    last: Option<Instant>,
 }
 
 struct Idle {
@@ -57,27 +74,75 @@ struct Idle {
 }
 
 /// A connection without a request in flight, or with just one.
-struct Live {
-    sender: SendRequest<WireBody>,
-    progress: Arc<Progress>,
+pub(super) struct Live {
+    pub(super) sender: SendRequest<WireBody>,
+    pub(super) progress: Arc<Progress>,
     task: AbortHandle,
-    upstream: Option<Arc<Upstream>>,
+    pub(super) upstream: Option<Arc<Upstream>>,
+    /// `Proxy-Authorization` of each request on it (P-05).
+    basic: Option<HeaderValue>,
 }
 
-impl Pool {
-    pub(super) fn new(target: Target, connector: Connector) -> Self {
-        let headers = target.headers();
-        Self {
-            target,
-            connector,
-            idle: Mutex::default(),
-            jar: Mutex::default(),
-            headers,
+impl Live {
+    fn new(made: Connection) -> impl Future<Output = hyper::Result<Self>> {
+        let progress = Arc::new(Progress::default());
+        let io = TokioIo::new(Observed::new(made.stream, Arc::clone(&progress)));
+        let upstream = made.absolute_form;
+        async move {
+            let (sender, connection) = http1::Builder::new()
+                .max_buf_size(BUFFER)
+                .handshake(io)
+                .await?;
+            // Errors of the connection reach the request on it; an idle one has nobody to tell.
+            let task = tokio::spawn(async move { drop(connection.await) }).abort_handle();
+            Ok(Self {
+                sender,
+                progress,
+                task,
+                basic: upstream.as_ref().and_then(connect::proxy_authorization),
+                upstream: upstream.map(Arc::new),
+            })
         }
     }
 
-    pub(super) fn target(&self) -> &Target {
-        &self.target
+    /// Closes it now, whatever is under way.
+    pub(super) fn abort(&self) {
+        self.task.abort();
+    }
+}
+
+impl Pool {
+    pub(super) fn new(target: Target, connector: Connector, max_response_bytes: usize) -> Self {
+        Self {
+            authority: target.authority(),
+            target,
+            connector,
+            max_response_bytes,
+            idle: Mutex::default(),
+            busy: AtomicUsize::new(0),
+            warming: Mutex::default(),
+            jar: Mutex::default(),
+            answered: AtomicBool::new(false),
+            closes: Mutex::default(),
+        }
+    }
+
+    /// host:port of the manager.
+    pub(super) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// Whether the manager has answered.
+    pub(super) fn answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn peer<'a>(&'a self, upstream: Option<&'a Upstream>) -> Peer<'a> {
+        Peer {
+            upstream,
+            target: &self.authority,
+            answered: self.answered(),
+        }
     }
 
     /// Sends one request and waits for the head of its reply. Dropping the future closes the connection.
@@ -91,17 +156,26 @@ impl Pool {
             mut written,
             repeated,
         } = outgoing;
-        if !fresh && let Some(connection) = self.checkout().await {
-            match self.attempt(connection, body.clone(), written).await {
-                Ok(response) => return Ok(response),
+        let mut sent = false;
+        if fresh {
+            // What failed may be the path: the others on it are not trusted either (T-08).
+            self.drop_idle();
+        } else if let Some((connection, since)) = self.checkout().await {
+            match attempt(&self, connection, body.clone(), written).await {
+                Ok(response) => {
+                    lock(&self.closes).in_a_row = 0;
+                    return Ok(response);
+                }
                 // T-31: a kept connection that dies before the first byte of a reply says nothing about the
                 // manager. The same bytes go out once more; the rid makes that safe.
                 Err(Broken {
+                    failure,
                     untouched: Some(back),
-                    ..
                 }) => {
+                    self.note_close(since);
                     repeated();
                     written = back;
+                    sent = failure.sent;
                 }
                 Err(Broken {
                     failure,
@@ -109,45 +183,109 @@ impl Pool {
                 }) => return Err(failure),
             }
         }
-        let connection = self.open().await?;
-        self.attempt(connection, body, written)
-            .await
-            .map_err(|broken| broken.failure)
+        let result = match self.open().await {
+            Ok(connection) => attempt(&self, connection, body, written)
+                .await
+                .map_err(|broken| broken.failure),
+            Err(failure) => Err(failure),
+        };
+        result.map_err(|failure| Failure {
+            sent: failure.sent || sent,
+            ..failure
+        })
     }
 
-    async fn checkout(&self) -> Option<Live> {
+    /// The newest idle connection that is still good, and since when it was idle.
+    async fn checkout(&self) -> Option<(Live, Instant)> {
         loop {
             let Idle {
                 mut connection,
                 since,
-            } = self
-                .idle
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .pop()?;
-            if since.elapsed() >= MAX_IDLE {
-                continue;
+            } = self.lock_idle().pop()?;
+            // Just behind a reply the connection's task may not be done with it yet.
+            let good = connection.sender.is_ready() || connection.sender.ready().await.is_ok();
+            if good {
+                return Some((connection, since));
             }
-            // A connection whose reply was just read to its end is ready as soon as its task has run.
-            let ready = tokio::time::timeout(READY_PATIENCE, connection.sender.ready()).await;
-            if matches!(ready, Ok(Ok(()))) {
-                return Some(connection);
-            }
+            self.note_close(since);
         }
     }
 
-    fn put_back(&self, connection: Live) {
-        if connection.sender.is_closed() {
+    /// A connection was given back, and then found closed.
+    fn note_close(&self, since: Instant) {
+        if since.elapsed() < EARLY {
+            let mut closes = lock(&self.closes);
+            closes.in_a_row = closes.in_a_row.saturating_add(1);
+            closes.last = Some(Instant::now());
+        }
+    }
+
+    /// The peer closes behind every answer without saying so, as tinyproxy does (P-08): a request written to
+    /// such a connection would count as written and then be overtaken by the next one (T-37).
+    fn closes_silently(&self) -> bool {
+        let closes = lock(&self.closes);
+        closes.in_a_row >= HABIT && closes.last.is_some_and(|last| last.elapsed() < HABIT_AGE)
+    }
+
+    /// Keeps a connection whose exchange is over.
+    pub(super) fn put_back(&self, connection: Live) {
+        if connection.sender.is_closed() || self.closes_silently() {
             return;
         }
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|kept| kept.since.elapsed() < MAX_IDLE && !kept.connection.sender.is_closed());
-        if idle.len() < MAX_KEPT {
+        let mut idle = self.lock_idle();
+        if idle.len() + self.busy.load(Ordering::Relaxed) < MAX_KEPT {
             idle.push(Idle {
                 connection,
                 since: Instant::now(),
             });
         }
+    }
+
+    /// Idle connections, without those that are too old or closed.
+    fn lock_idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+        let mut idle = lock(&self.idle);
+        let now = Instant::now();
+        idle.retain(|kept| {
+            let age = now.saturating_duration_since(kept.since);
+            let closed = kept.connection.sender.is_closed();
+            if closed && age < EARLY {
+                self.note_close(kept.since);
+            }
+            age < MAX_IDLE && !closed
+        });
+        idle
+    }
+
+    /// Closes all connections without an exchange.
+    pub(super) fn drop_idle(&self) {
+        lock(&self.idle).clear();
+        if let Some(warming) = lock(&self.warming).take() {
+            warming.abort();
+        }
+    }
+
+    /// Opens a connection in the background, unless one is idle, being opened, or of no use.
+    pub(super) fn warm(self: &Arc<Self>) {
+        let mut warming = lock(&self.warming);
+        let under_way = warming.as_ref().is_some_and(|task| !task.is_finished());
+        if under_way || self.closes_silently() || !self.lock_idle().is_empty() {
+            return;
+        }
+        let weak = Arc::downgrade(self);
+        let connector = self.connector.clone();
+        let url = self.target.url.clone();
+        let task = tokio::spawn(async move {
+            // A failure here says nothing yet: the request that needs the connection will meet it again.
+            let Ok(made) = connector.connect(&url).await else {
+                return;
+            };
+            if let Ok(live) = Live::new(made).await
+                && let Some(pool) = weak.upgrade()
+            {
+                pool.put_back(live);
+            }
+        });
+        *warming = Some(task.abort_handle());
     }
 
     async fn open(&self) -> Result<Live, Failure> {
@@ -156,313 +294,57 @@ impl Pool {
             .connect(&self.target.url)
             .await
             .map_err(connect::ConnectError::into_failure)?;
-        let progress = Arc::new(Progress::default());
-        let io = TokioIo::new(Observed::new(made.stream, Arc::clone(&progress)));
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(BUFFER)
-            .handshake(io)
+        Live::new(made)
             .await
-            .map_err(|error| self.failure(None, &error, false))?;
-        // Errors of the connection reach the request on it; an idle one has nobody to tell.
-        let task = tokio::spawn(async move { drop(connection.await) }).abort_handle();
-        Ok(Live {
-            sender,
-            progress,
-            task,
-            upstream: made.absolute_form.map(Arc::new),
-        })
+            .map_err(|error| self.peer(None).broken(&error, false))
     }
 
-    async fn attempt(
-        self: &Arc<Self>,
-        connection: Live,
-        body: Bytes,
-        written: OnWritten,
-    ) -> Result<Response<PooledBody>, Broken> {
-        let mut guard = Guard {
-            connection: Some(connection),
-            reusable: false,
-            pool: Arc::clone(self),
-        };
-        let Some(live) = guard.connection.as_mut() else {
-            return Err(Broken::internal());
-        };
-        let limit = WRITE_LIMIT + Duration::from_secs(body.len() as u64 / SLOWEST_UPLINK);
-        let (tell, mut told) = tokio::sync::oneshot::channel();
-        let upstream = live.upstream.clone();
-        let progress = Arc::clone(&live.progress);
-        let before = progress.counts();
-        progress.arm(Box::new(move || {
-            written();
-            // The waiting side may be gone.
-            let _ = tell.send(());
-        }));
-        let request = self.request(body, &live.progress, upstream.as_deref());
-        let mut reply = std::pin::pin!(live.sender.send_request(request));
-        let result = tokio::select! {
-            biased;
-            result = &mut reply => Ok(result),
-            Ok(()) = &mut told => Ok(reply.await),
-            () = tokio::time::sleep(limit) => Err(()),
-        };
-        let after = progress.counts();
-        match result {
-            Ok(Ok(response)) => {
-                // A reply that came before the request was written whole still ends the writing; what is left
-                // of the request is in the way of the next one.
-                guard.reusable = progress.disarm().is_none();
-                self.jar
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .learn(response.headers());
-                let (mut head, incoming) = response.into_parts();
-                name_gzip(&mut head.headers);
-                Ok(Response::from_parts(
-                    head,
-                    PooledBody {
-                        incoming,
-                        guard,
-                        upstream,
-                    },
-                ))
-            }
-            Ok(Err(error)) => {
-                let answered = after.1 > before.1;
-                let mut failure = self.failure(upstream.as_deref(), &error, after.0 > before.0);
-                if let Some(upstream) = &upstream
-                    && before.1 == 0
-                    && error.is_parse()
-                    && !error.is_parse_too_large()
-                {
-                    // E-34: the first bytes ever from this proxy are no HTTP.
-                    failure = Failure {
-                        sent: failure.sent,
-                        ..connect::not_http(upstream).into_failure()
-                    };
-                }
-                let back = progress.disarm();
-                Err(Broken {
-                    failure,
-                    untouched: back
-                        .filter(|_| !answered)
-                        .or_else(|| (!answered).then(noop)),
-                })
-            }
-            Err(()) => {
-                let text = format!(
-                    "the request could not be sent to {} in time",
-                    self.whom(upstream.as_deref())
-                );
-                Err(Broken {
-                    failure: Failure {
-                        kind: FailureKind::NoReply,
-                        text,
-                        sent: after.0 > before.0,
-                    },
-                    untouched: None,
-                })
-            }
-        }
+    /// The next exchange begins.
+    pub(super) fn begin(&self) {
+        self.busy.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn request(
-        &self,
-        body: Bytes,
-        progress: &Arc<Progress>,
-        upstream: Option<&Upstream>,
-    ) -> Request<WireBody> {
+    /// An exchange is over.
+    pub(super) fn end(&self) {
+        self.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn request(&self, body: Bytes, live: &Live) -> Request<WireBody> {
         let length = body.len();
-        let mut request = Request::new(WireBody::new(body, Arc::clone(progress)));
-        *request.method_mut() = Method::POST;
-        *request.version_mut() = Version::HTTP_11;
-        // P-01: absolute-form to a proxy, origin-form to the manager.
-        *request.uri_mut() = match upstream {
-            Some(_) => self.target.absolute.clone(),
-            None => self.target.origin.clone(),
-        };
-        let mut headers = self.headers.clone();
-        headers.insert(header::CONTENT_LENGTH, length.into());
-        if let Some(cookies) = self
-            .jar
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .header()
-        {
-            headers.insert(header::COOKIE, cookies);
+        let body = WireBody::new(body, Arc::clone(&live.progress));
+        let mut request = self.target.request(body, length, live.upstream.is_some());
+        if let Some(cookies) = lock(&self.jar).header() {
+            request.headers_mut().insert(header::COOKIE, cookies);
         }
-        if let Some(basic) = upstream.and_then(connect::proxy_authorization) {
-            headers.insert(header::PROXY_AUTHORIZATION, basic);
+        if let Some(basic) = &live.basic {
+            request
+                .headers_mut()
+                .insert(header::PROXY_AUTHORIZATION, basic.clone());
         }
-        *request.headers_mut() = headers;
         request
     }
 
-    /// E-50, E-51, E-67 with the hop's name.
-    pub(super) fn failure(
-        &self,
-        upstream: Option<&Upstream>,
-        error: &hyper::Error,
-        sent: bool,
-    ) -> Failure {
-        let whom = self.whom(upstream);
-        let (kind, what) = if error.is_parse() && error.to_string().contains("too large") {
-            (
-                FailureKind::ReplyTooLarge,
-                "answered with too many or too large headers".to_owned(),
-            )
-        } else if error.is_parse() {
-            (
-                FailureKind::NoReply,
-                "answered with something that is not HTTP".to_owned(),
-            )
-        } else if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
-            (
-                FailureKind::NoReply,
-                "closed the connection without a whole reply".to_owned(),
-            )
-        } else {
-            let io =
-                std::error::Error::source(error).and_then(|s| s.downcast_ref::<std::io::Error>());
-            let said = io.map_or_else(|| "the connection broke".to_owned(), connect::error::plain);
-            (FailureKind::NoReply, format!("gave no whole reply: {said}"))
-        };
-        let kind = if kind == FailureKind::NoReply && !sent {
-            FailureKind::CmUnreachable
-        } else {
-            kind
-        };
-        Failure {
-            kind,
-            text: format!("{whom} {what}"),
-            sent,
+    /// Takes note of a reply's head.
+    pub(super) fn learn(&self, headers: &http::HeaderMap) {
+        if headers.contains_key(header::SET_COOKIE) {
+            lock(&self.jar).learn(headers);
         }
     }
 
-    /// Whoever is at the other end, for a sentence.
-    pub(super) fn whom(&self, upstream: Option<&Upstream>) -> String {
-        match upstream {
-            Some(upstream) => format!("the proxy {}", upstream.authority()),
-            None => format!("the BOSH server {}", self.target.authority()),
-        }
+    /// The manager has answered, and not a proxy in its place.
+    pub(super) fn set_answered(&self) {
+        self.answered.store(true, Ordering::Relaxed);
     }
 }
 
-impl Target {
-    fn headers(&self) -> HeaderMap {
-        let mut headers = HeaderMap::with_capacity(12);
-        headers.insert(header::HOST, self.host.clone());
-        headers.insert(
-            header::CONTENT_TYPE,
-            http::HeaderValue::from_static("text/xml; charset=utf-8"),
-        );
-        headers.insert(
-            header::CACHE_CONTROL,
-            http::HeaderValue::from_static("no-store"),
-        );
-        headers.insert(header::PRAGMA, http::HeaderValue::from_static("no-cache"));
-        headers.insert(
-            header::ACCEPT_ENCODING,
-            http::HeaderValue::from_static("gzip"),
-        );
-        headers.insert(
-            header::USER_AGENT,
-            http::HeaderValue::from_static(concat!("xbosh/", env!("CARGO_PKG_VERSION"))),
-        );
-        headers
-    }
-}
-
-/// Names of codings are case-insensitive and `x-gzip` is gzip (RFC 9110 section 8.4.1); the inflating layer
-/// knows one spelling.
-fn name_gzip(headers: &mut HeaderMap) {
-    if let Some(coding) = headers.get_mut(header::CONTENT_ENCODING)
-        && [&b"gzip"[..], b"x-gzip"]
-            .iter()
-            .any(|name| coding.as_bytes().eq_ignore_ascii_case(name))
-    {
-        *coding = http::HeaderValue::from_static("gzip");
-    }
-}
-
-fn noop() -> OnWritten {
-    Box::new(|| {})
-}
-
-/// A failed attempt; `untouched` gives the callback back if not one byte of a reply came.
-struct Broken {
-    failure: Failure,
-    untouched: Option<OnWritten>,
-}
-
-impl Broken {
-    fn internal() -> Self {
-        let text = "a connection was used twice, which is a bug in xbosh".to_owned();
-        Self {
-            failure: Failure {
-                kind: FailureKind::Internal,
-                text,
-                sent: false,
-            },
-            untouched: None,
-        }
-    }
-}
-
-/// Closes the connection unless its exchange came to a good end (B-51: an abort must be seen by the peer).
-struct Guard {
-    connection: Option<Live>,
-    /// The request was written whole.
-    reusable: bool,
-    pool: Arc<Pool>,
-}
-
-impl Guard {
-    fn keep(&mut self) {
-        if self.reusable
-            && let Some(connection) = self.connection.take()
-        {
-            self.pool.put_back(connection);
-        }
-    }
-}
-
-impl Drop for Guard {
+impl Drop for Pool {
     fn drop(&mut self) {
-        if let Some(connection) = &self.connection {
-            connection.task.abort();
-        }
+        self.drop_idle();
     }
 }
 
-/// A reply's body; its connection goes back to the pool when it has been read to its end.
-pub(super) struct PooledBody {
-    incoming: Incoming,
-    guard: Guard,
-    pub(super) upstream: Option<Arc<Upstream>>,
-}
-
-impl Body for PooledBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        if matches!(polled, Poll::Ready(None)) || self.incoming.is_end_stream() {
-            self.guard.keep();
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The pool as a tower service, so that layers can stand on it.
@@ -481,10 +363,4 @@ impl tower::Service<Request<Outgoing>> for PoolService {
     fn call(&mut self, request: Request<Outgoing>) -> Self::Future {
         Box::pin(Arc::clone(&self.0).send(request.into_body()))
     }
-}
-
-/// For [`Target`].
-pub(super) fn parse_uri(text: &str) -> Uri {
-    // A parsed URL is ASCII and has a path: it is a URI as well.
-    text.parse().unwrap_or_else(|_| Uri::from_static("/"))
 }

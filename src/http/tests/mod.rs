@@ -2,6 +2,7 @@
 
 mod exchange;
 mod faults;
+mod habits;
 mod proxy;
 
 use std::net::SocketAddr;
