@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::condition::BindingCondition;
+use super::keys::RequestKeys;
 use super::params::{Requested, Rid, Sid};
 use super::repair;
 use crate::xml::{Element, Frame, Framer, Header, Limits, RootText, XmlError, escape};
@@ -247,9 +248,21 @@ pub enum RequestKind {
     Terminate,
 }
 
+/// What every request after creation carries.
+pub struct Head<'a> {
+    /// Session id.
+    pub sid: &'a Sid,
+    /// Request id.
+    pub rid: Rid,
+    /// Highest rid whose reply, and all lower ones, came; `None` if none is missing.
+    pub ack: Option<Rid>,
+    /// Of the key sequence, if there is one.
+    pub keys: RequestKeys,
+}
+
 /// Encodes the session creation request: no payload, no `sid` (B-12 to B-22, X-08).
 #[must_use]
-pub fn encode_creation(requested: &Requested, rid: Rid) -> Bytes {
+pub fn encode_creation(requested: &Requested, rid: Rid, keys: &RequestKeys) -> Bytes {
     let mut out = String::with_capacity(400);
     out.push_str("<body xmlns='http://jabber.org/protocol/httpbind' xmlns:xmpp='urn:xmpp:xbosh'");
     attribute(&mut out, "rid", rid);
@@ -268,16 +281,17 @@ pub fn encode_creation(requested: &Requested, rid: Rid) -> Bytes {
     if requested.xmpp_version {
         attribute(&mut out, "xmpp:version", "1.0");
     }
+    key_attributes(&mut out, keys);
     out.push_str("/>");
     Bytes::from(out)
 }
 
 /// Encodes the restart request: alone, with `to` and `xml:lang`.
 #[must_use]
-pub fn encode_restart(requested: &Requested, sid: &Sid, rid: Rid, ack: Option<Rid>) -> Bytes {
+pub fn encode_restart(requested: &Requested, head: &Head<'_>) -> Bytes {
     let mut out = String::with_capacity(400);
     out.push_str("<body xmlns='http://jabber.org/protocol/httpbind' xmlns:xmpp='urn:xmpp:xbosh'");
-    session_attributes(&mut out, sid, rid, ack);
+    session_attributes(&mut out, head);
     attribute(&mut out, "to", escape::attribute(&requested.to));
     if let Some(from) = &requested.from {
         attribute(&mut out, "from", escape::attribute(from));
@@ -291,26 +305,24 @@ pub fn encode_restart(requested: &Requested, sid: &Sid, rid: Rid, ack: Option<Ri
 /// Encodes an ordinary or terminating request around payload that is already standalone XML.
 #[must_use]
 pub fn encode<'a>(
-    sid: &Sid,
-    rid: Rid,
-    ack: Option<Rid>,
+    head: &Head<'_>,
     terminate: bool,
     payload: impl Iterator<Item = &'a [u8]> + Clone,
 ) -> Bytes {
-    let mut head = String::with_capacity(200);
-    head.push_str("<body xmlns='http://jabber.org/protocol/httpbind'");
-    session_attributes(&mut head, sid, rid, ack);
+    let mut tag = String::with_capacity(200);
+    tag.push_str("<body xmlns='http://jabber.org/protocol/httpbind'");
+    session_attributes(&mut tag, head);
     if terminate {
-        attribute(&mut head, "type", "terminate");
+        attribute(&mut tag, "type", "terminate");
     }
     let length: usize = payload.clone().map(<[u8]>::len).sum();
     if length == 0 {
-        head.push_str("/>");
-        return Bytes::from(head);
+        tag.push_str("/>");
+        return Bytes::from(tag);
     }
-    head.push('>');
-    let mut out = BytesMut::with_capacity(head.len() + length + b"</body>".len());
-    out.extend_from_slice(head.as_bytes());
+    tag.push('>');
+    let mut out = BytesMut::with_capacity(tag.len() + length + b"</body>".len());
+    out.extend_from_slice(tag.as_bytes());
     for part in payload {
         out.extend_from_slice(part);
     }
@@ -318,11 +330,21 @@ pub fn encode<'a>(
     out.freeze()
 }
 
-fn session_attributes(out: &mut String, sid: &Sid, rid: Rid, ack: Option<Rid>) {
-    attribute(out, "rid", rid);
-    attribute(out, "sid", escape::attribute(sid.as_str()));
-    if let Some(ack) = ack {
+fn session_attributes(out: &mut String, head: &Head<'_>) {
+    attribute(out, "rid", head.rid);
+    attribute(out, "sid", escape::attribute(head.sid.as_str()));
+    if let Some(ack) = head.ack {
         attribute(out, "ack", ack);
+    }
+    key_attributes(out, &head.keys);
+}
+
+fn key_attributes(out: &mut String, keys: &RequestKeys) {
+    if let Some(key) = &keys.key {
+        attribute(out, "key", key.as_str());
+    }
+    if let Some(key) = &keys.new_key {
+        attribute(out, "newkey", key.as_str());
     }
 }
 

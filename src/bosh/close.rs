@@ -44,6 +44,8 @@ pub enum Cause {
     BadXml(String),
     /// The rid limit is reached (E-64).
     RidLimit,
+    /// Payload for a stream that is not ours (XEP-0124 section 16).
+    UnknownStream,
     /// No reply by the deadline (E-51).
     NoReply,
     /// The manager asked for the same request again and again (`type='error'`).

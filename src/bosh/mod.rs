@@ -16,7 +16,12 @@
 pub mod body;
 pub mod close;
 pub mod condition;
+mod creation;
+mod cuts;
+mod ending;
+mod failing;
 pub mod failure;
+pub mod keys;
 pub mod params;
 mod receive;
 pub mod repair;
@@ -30,6 +35,7 @@ mod tests;
 
 pub use close::{Cause, CloseReason};
 pub use failure::{Failure, FailureKind, HttpReply};
+pub use keys::KeySeed;
 pub use params::{Granted, Manager, Requested, Rid, Sid};
 pub use session::{Event, Options, PayloadClass, Request, Session};
 pub use window::RequestKey;

@@ -137,6 +137,8 @@ pub struct Granted {
     pub authid: Option<Sid>,
     /// What it seems to be.
     pub manager: Manager,
+    /// Its name for the stream, which requests leave out (XEP-0124 section 16).
+    pub stream: Option<String>,
 }
 
 impl Granted {

@@ -1,6 +1,5 @@
-//! What a reply does: creation, ordinary responses in rid order, recoverable errors, the end.
+//! What a reply does: ordinary responses in rid order, recoverable errors, the end.
 
-use std::num::NonZeroU8;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -8,29 +7,22 @@ use bytes::Bytes;
 use super::body::{self, Response, ResponseType};
 use super::close::{Cause, CloseReason};
 use super::condition::BindingCondition;
+use super::ending::{DRAIN_LIMIT, Drain, weight};
 use super::failure::HttpReply;
-use super::params::{Granted, Manager, Rid, Version};
+use super::params::{Manager, Rid};
 use super::session::{Event, Phase, Session};
 use super::verdict::{Verdict, judge};
-use super::window::{RequestKey, State};
+use super::window::State;
 use crate::xml::{Element, Limits};
 
-/// How long replies to other requests are waited for once the manager has said terminate (C-07).
-const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 /// From so many copies on, an empty answer proves nothing (cm-quirks 4.2).
 const COPIES_IN_DOUBT: u32 = 3;
 /// How often one request is repeated because the manager asked (`type='error'`).
 const MAX_RECOVERIES: u32 = 10;
 /// How often an HTTP error that an intermediary may have made up is repeated (B-58).
 const LEGACY_REPEATS: u32 = 2;
-
-/// The manager has ended the session; replies to other requests may still come.
-#[derive(Debug)]
-pub(super) struct Drain {
-    pub(super) deadline: Instant,
-    /// The best explanation so far.
-    reason: CloseReason,
-}
+/// Shortest time in which a manager that acknowledges requests is believed not to have one (B-48).
+const ACK_PATIENCE: Duration = Duration::from_millis(250);
 
 impl Session {
     pub(super) fn on_reply(&mut self, index: usize, reply: &HttpReply, now: Instant) {
@@ -54,6 +46,9 @@ impl Session {
                 tries,
                 retry_after,
             } => {
+                if matches!(cause, Cause::Status(502 | 503 | 504)) {
+                    self.note_cut(index, now);
+                }
                 self.attempt_failed(index, cause, tries, retry_after, now);
             }
             Verdict::LegacyError(status) => self.on_legacy_error(index, status, now),
@@ -82,18 +77,69 @@ impl Session {
             self.on_recoverable(index, now);
             return;
         }
-        let is_own_terminate = self.answer(index, response, now);
-        if is_own_terminate && let Some(closing) = &mut self.closing {
-            closing.confirmed = true;
+        if self.is_of_unknown_stream(&response) {
+            return self.fail(Cause::UnknownStream);
+        }
+        let (ack, report) = (response.attributes.ack, response.attributes.report);
+        let rid = self.window.get(index).map(|e| e.rid.0);
+        let unknown = response.kind == ResponseType::Terminate
+            && response.condition == Some(BindingCondition::ItemNotFound);
+        self.note_terminate_answer(index, unknown);
+        self.answer(index, response, now);
+        if let Some(rid) = rid {
+            self.heed_acks(rid, ack, report, now);
         }
         self.process(now);
     }
 
-    /// Parks the reply. True if it answers our terminate request.
-    fn answer(&mut self, index: usize, mut response: Box<Response>, now: Instant) -> bool {
+    /// B-69: payload that is not for our stream must not reach the client.
+    fn is_of_unknown_stream(&self, response: &Response) -> bool {
+        let ours = self.granted.as_ref().and_then(|g| g.stream.as_deref());
+        let named = response.attributes.stream.as_deref();
+        !response.is_empty() && named.is_some() && ours.is_some() && named != ours
+    }
+
+    /// What the manager says about requests and replies (XEP-0124 sections 9.1 and 9.2): a request that it
+    /// should have, and has not, or a reply of its own that it thinks lost, is asked for again at once.
+    fn heed_acks(&mut self, rid: u64, ack: Option<u64>, report: Option<u64>, now: Instant) {
+        let Some(granted) = self.granted.as_ref().filter(|_| self.drain.is_none()) else {
+            return;
+        };
+        // Tigase's acks are the next of a queue and say nothing (cm-quirks section 9).
+        let acks = granted.acks && granted.manager != Manager::Tigase;
+        // B-46: all older replies are here, or it would not be reported.
+        if let Some(at) = report.and_then(|report| self.unanswered_at(|r| r == report)) {
+            self.send_again(at, now);
+        }
+        if !acks {
+            return;
+        }
+        // Left out, it means the request that is being answered.
+        let acked = ack.unwrap_or(rid);
+        self.acked = self.acked.max(Some(acked));
+        let patience = self.round_trip.unwrap_or_default() * 2;
+        let patience = patience.max(ACK_PATIENCE);
+        let missing = self.unanswered_at(|r| r > acked).filter(|at| {
+            let written = self.window.get(*at).and_then(super::window::Entry::written);
+            written.is_some_and(|at| now.saturating_duration_since(at) > patience)
+        });
+        if let Some(at) = missing {
+            self.send_again(at, now);
+        }
+    }
+
+    /// The oldest request under way whose rid is such.
+    fn unanswered_at(&self, such: impl Fn(u64) -> bool) -> Option<usize> {
+        self.window
+            .iter()
+            .position(|e| such(e.rid.0) && e.is_in_flight())
+    }
+
+    /// Parks the reply.
+    pub(super) fn answer(&mut self, index: usize, mut response: Box<Response>, now: Instant) {
         let limits = self.options.limits;
         let Some(entry) = self.window.get_mut(index) else {
-            return false;
+            return;
         };
         let rid = entry.rid;
         // Only ejabberd marks replies so, and only to a repeat (cm-quirks 4.3).
@@ -107,11 +153,32 @@ impl Session {
                 reason: CloseReason::Ended,
             });
         }
-        entry.state = State::Answered { response, at: now };
+        if let Some(at) = entry.written() {
+            self.longest_hold = self.longest_hold.max(now.saturating_duration_since(at));
+        }
+        let confirms = response.kind == ResponseType::Normal;
+        entry.state = State::Answered {
+            response,
+            at: now,
+            confirms,
+        };
         self.doubt(index, now);
-        self.closing
-            .and_then(|c| c.sent)
-            .is_some_and(|(sent, _)| sent == rid)
+        self.expect_older(index, now);
+    }
+
+    /// B-56: answers come in rid order, so an older one that is not here soon is lost.
+    fn expect_older(&mut self, index: usize, now: Instant) {
+        let Some(granted) = &self.granted else { return };
+        let limit = Duration::from_secs(3).max(granted.wait / 10);
+        for entry in self.window.iter_mut().take(index) {
+            if let State::InFlight {
+                written: Some(_),
+                due,
+            } = &mut entry.state
+            {
+                *due = (*due).min(now + limit);
+            }
+        }
     }
 
     /// B-51, cm-quirks 4.2: Prosody and ejabberd store the empty answer that they gave to the first of three
@@ -142,48 +209,32 @@ impl Session {
             entry.state = State::Answered {
                 response: Box::new(Response::nothing()),
                 at: now,
+                confirms: true,
             };
         }
         self.process(now);
     }
 
     /// Delivers what has become the oldest, in rid order (B-35).
-    fn process(&mut self, now: Instant) {
-        while let Some((rid, kind, response)) = self.window.pop_answered() {
+    pub(super) fn process(&mut self, now: Instant) {
+        while let Some(answered) = self.window.pop_answered() {
+            let response = answered.response;
             self.last_reply = now;
             self.last_reply_empty = response.is_empty();
-            self.last_reply_kind = kind;
+            self.last_reply_kind = answered.kind;
+            self.last_try = false;
             if response.is_empty() && response.kind == ResponseType::Normal {
                 self.window.note_release();
             }
-            self.deliver(rid, *response);
+            if answered.confirms && answered.payloads > 0 {
+                self.events.push_back(Event::Confirmed(answered.payloads));
+            }
+            self.deliver(answered.rid, *response);
         }
         self.advance(now);
     }
 
-    /// The session is ending: what is parked goes out although something older never came.
-    pub(super) fn process_all(&mut self) {
-        while let Some(entry) = self.window.pop_front() {
-            if entry.is_in_flight() {
-                self.aborts.push_back(RequestKey {
-                    rid: entry.rid,
-                    attempt: entry.attempts,
-                });
-            }
-            if let Some((rid, _, response)) = entry.into_answered() {
-                self.deliver(rid, *response);
-            }
-        }
-    }
-
-    pub(super) fn finish_drain(&mut self) {
-        self.process_all();
-        if let Some(drain) = self.drain.take() {
-            self.close(drain.reason);
-        }
-    }
-
-    fn deliver(&mut self, rid: Rid, response: Response) {
+    pub(super) fn deliver(&mut self, rid: Rid, response: Response) {
         self.processed = Some(rid);
         self.learn(&response);
         let Response {
@@ -273,17 +324,13 @@ impl Session {
     fn on_zero_bytes(&mut self, index: usize, now: Instant) {
         let ending = self.drain.is_some() || self.closing.is_some_and(|c| c.sent.is_some());
         if ending {
-            let rid = self.window.get(index).map(|e| e.rid);
-            if let Some(closing) = &mut self.closing
-                && closing.sent.map(|(sent, _)| sent) == rid
-            {
-                closing.confirmed = true;
-            }
+            self.note_terminate_answer(index, false);
             if let Some(entry) = self.window.get_mut(index) {
                 // Nothing to deliver; a waiting entry is never repeated while the session ends.
                 entry.state = State::Answered {
                     response: Box::new(Response::nothing()),
                     at: now,
+                    confirms: false,
                 };
             }
             self.process(now);
@@ -301,7 +348,9 @@ impl Session {
             .is_some_and(|c| c.sent.is_some_and(|(rid, _)| rid == entry.rid))
         {
             // B-63: the session is gone, which is what we wanted.
-            self.on_zero_bytes(index, now);
+            self.note_terminate_answer(index, true);
+            self.answer(index, Box::new(Response::nothing()), now);
+            self.process(now);
             return;
         }
         let legacy = self.granted.as_ref().is_some_and(|g| g.ver.is_none());
@@ -323,91 +372,8 @@ impl Session {
         }
     }
 
-    fn on_creation(&mut self, index: usize, response: &Response, now: Instant) {
-        match response.kind {
-            ResponseType::Terminate => {
-                if response.condition == Some(BindingCondition::SeeOtherUri)
-                    && let Some(location) = response.other_uri()
-                {
-                    self.phase = Phase::Redirecting;
-                    self.window.clear();
-                    self.events.push_back(Event::Redirect {
-                        status: None,
-                        location,
-                    });
-                    return;
-                }
-                let text = (!response.text.is_empty()).then(|| response.text.clone());
-                let condition = response.condition.unwrap_or(BindingCondition::Undefined);
-                let stream_error = response.elements.clone();
-                self.close(CloseReason::Condition {
-                    condition,
-                    text,
-                    stream_error,
-                });
-                return;
-            }
-            ResponseType::Error => {
-                self.attempt_failed(index, Cause::NoReply, None, None, now);
-                return;
-            }
-            ResponseType::Normal => {}
-        }
-        match self.grant(response) {
-            Ok(granted) => self.granted = Some(granted),
-            Err(what) => {
-                self.fail(Cause::CreationReply(what));
-                return;
-            }
-        }
-        self.measure(index, now);
-        self.phase = Phase::Open;
-        self.events.push_back(Event::Opened);
-        self.answer(index, Box::new(response.clone()), now);
-        self.process(now);
-    }
-
-    /// Reads what was granted (B-23 to B-28).
-    fn grant(&self, response: &Response) -> Result<Granted, &'static str> {
-        let attributes = &response.attributes;
-        let asked = &self.options.requested;
-        if let Some(name) = attributes.bad_number {
-            return Err(name);
-        }
-        let Some(sid) = attributes.sid.clone() else {
-            return Err("it has no sid");
-        };
-        let hold = attributes
-            .hold
-            .map_or(asked.hold, |hold| u8::try_from(hold).unwrap_or(u8::MAX));
-        let requests = match attributes.requests {
-            Some(0) => return Err("requests is 0"),
-            Some(requests) => u8::try_from(requests).unwrap_or(u8::MAX),
-            // B-25: unlimited, we still use no more than hold + 1.
-            None => hold.saturating_add(1),
-        };
-        let ours = Version::parse(&asked.ver);
-        let theirs = attributes.ver.as_deref().and_then(Version::parse);
-        let rid = self.window.get(0).map(|e| e.rid.0);
-        Ok(Granted {
-            sid,
-            wait: attributes
-                .wait
-                .map_or(asked.wait, |wait| wait.min(asked.wait)),
-            hold,
-            requests: NonZeroU8::new(requests).unwrap_or(NonZeroU8::MIN),
-            inactivity: attributes.inactivity.filter(|d| !d.is_zero()),
-            polling: attributes.polling.unwrap_or_default(),
-            ver: theirs.map(|theirs| ours.map_or(theirs, |ours| ours.min(theirs))),
-            acks: attributes.ack.is_some() && attributes.ack == rid,
-            from: attributes.from.clone(),
-            authid: attributes.authid.clone(),
-            manager: fingerprint(response),
-        })
-    }
-
     /// Keeps the shortest recent exchange as the round trip; it creeps up so that a slower network shows.
-    fn measure(&mut self, index: usize, now: Instant) {
+    pub(super) fn measure(&mut self, index: usize, now: Instant) {
         let Some(State::InFlight {
             written: Some(at), ..
         }) = self.window.get(index).map(|e| &e.state)
@@ -453,30 +419,4 @@ fn drop_echo(elements: &mut Vec<Element>, sent: &Bytes, limits: Limits) {
                 .any(|own| own.local() == element.local() && key(own) == key(element));
         !echoed
     });
-}
-
-/// How much an explanation tells: an error of the XMPP stream most, `other-request` only that another
-/// reply knows more (C-07).
-fn weight(reason: &CloseReason) -> u8 {
-    match reason {
-        CloseReason::Condition { stream_error, .. } if !stream_error.is_empty() => 4,
-        CloseReason::Condition {
-            condition: BindingCondition::OtherRequest,
-            ..
-        } => 1,
-        CloseReason::Condition { .. } => 3,
-        CloseReason::Ended | CloseReason::Terminated { .. } | CloseReason::Failed(_) => 0,
-    }
-}
-
-/// Guesses the manager from its creation reply (cm-quirks section 3).
-fn fingerprint(response: &Response) -> Manager {
-    let attributes = &response.attributes;
-    if attributes.restartlogic && attributes.polling == Some(Duration::from_secs(2)) {
-        Manager::Ejabberd
-    } else if attributes.host && attributes.maxpause == Some(Duration::from_secs(10)) {
-        Manager::Tigase
-    } else {
-        Manager::Other
-    }
 }

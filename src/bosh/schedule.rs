@@ -2,24 +2,26 @@
 
 use std::time::{Duration, Instant};
 
-use super::body::{self, RequestKind};
-use super::close::{Cause, CloseReason};
-use super::params::Manager;
+use super::body::{self, Head, RequestKind};
+use super::ending::SLOT_PATIENCE;
+use super::params::{Granted, Manager};
 use super::session::{CREATION_DUE, PayloadClass, Phase, Request, Session};
-use super::window::{Entry, RequestKey, State};
+use super::window::{Entry, State};
 
 /// Longest pause between two requests on different connections.
 const MAX_GAP: Duration = Duration::from_millis(25);
 /// How long the next poll waits for the client after an answer to a request of its own.
 const POLL_PATIENCE: Duration = Duration::from_millis(10);
-/// How long a terminate request waits for a free slot before it exceeds the window by one (B-61).
-const SLOT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a parked reply waits before an empty request flushes the older poll (T-17).
 const FLUSH_AFTER: Duration = Duration::from_secs(2);
 /// How long a stored answer is waited for when it is asked for once more (cm-quirks 4.2).
 pub(super) const RECHECK_LIMIT: Duration = Duration::from_secs(2);
 /// Room for the wrapper inside `max_body_bytes`.
 const WRAPPER_BYTES: usize = 256;
+/// How much longer than `polling` an empty request keeps behind the last one when another is held (B-39).
+const NUDGE_MARGIN: Duration = Duration::from_secs(1);
+/// How long ejabberd has to answer a repeated request from its store, before a newer one is repeated too.
+const STORE_PATIENCE: Duration = Duration::from_secs(3);
 /// Slowest uplink that the reply limit allows for, in bytes per second.
 const SLOWEST_UPLINK: u64 = 8 * 1024;
 
@@ -51,14 +53,13 @@ impl Session {
             });
         if let Some((index, entry, not_before)) = waiting {
             // After the manager said terminate nothing is repeated.
-            if self.drain.is_some() || self.blocked_by_older(index, entry) {
+            if self.drain.is_some() {
                 return None;
             }
             let free = self.window.wire_free(index, self.gap()).ok()?;
-            return Some((
-                free.map_or(not_before, |free| free.max(not_before)),
-                Send::Existing(index),
-            ));
+            let at = self.behind_older(index, entry)?.max(free);
+            let at = at.map_or(not_before, |at| at.max(not_before));
+            return Some((at, Send::Existing(index)));
         }
         let granted = self.granted.as_ref()?;
         if self.drain.is_none()
@@ -71,7 +72,13 @@ impl Session {
             return None;
         }
         let unanswered = self.window.unanswered();
-        let slot = unanswered < usize::from(granted.requests.get());
+        // Before binding a parked reply leaves its place free (T-17), afterwards it does not (T-09).
+        let used = if self.bound {
+            self.window.unsettled()
+        } else {
+            unanswered
+        };
+        let slot = used < usize::from(granted.requests.get());
         // An entry in the window means the wire has been used: keep behind it.
         let free = self
             .window
@@ -104,21 +111,15 @@ impl Session {
             return None;
         }
         if unanswered > 0 {
-            // T-17: a reply is parked behind a poll that the manager holds on to.
-            let (rid, at) = self.window.iter().find_map(|entry| match entry.state {
-                State::Answered { at, .. } => Some((entry.rid, at)),
-                State::Waiting { .. } | State::InFlight { .. } | State::Unsure => None,
-            })?;
-            let flush = slot && !self.bound && self.flushed < Some(rid);
-            return flush.then(|| at + FLUSH_AFTER);
+            return slot.then(|| self.beside_another(granted)).flatten();
         }
         if self.window.unsure().is_some() {
             return Some(self.last_reply);
         }
         if granted.is_polling() && self.last_reply_empty {
             // XEP-0124 section 12: no sooner than `polling`, yet before `inactivity`.
-            let pause = granted.polling.min(granted.inactivity_or_default() / 2);
-            return Some(self.last_send + pause);
+            let latest = self.last_reply + granted.inactivity_or_default() * 9 / 10;
+            return Some((self.last_send + granted.polling).min(latest));
         }
         if self.bound && self.last_reply_kind == RequestKind::Payload {
             // The client has just got an answer: what it says next often saves this poll, and cannot
@@ -132,14 +133,56 @@ impl Session {
         Some(self.last_reply + granted.inactivity_or_default() / 3)
     }
 
-    /// Whether a repeat must wait for older requests to be answered. ejabberd ends the session when a
-    /// request that it put aside is repeated (cm-quirks 4.1).
-    fn blocked_by_older(&self, index: usize, entry: &Entry) -> bool {
+    /// When an empty request is due although another is unanswered, if it is.
+    fn beside_another(&self, granted: &Granted) -> Option<Instant> {
+        if !self.bound {
+            // T-17: a reply is parked behind a poll that the manager holds on to.
+            let (rid, at) = self.window.iter().find_map(|entry| match entry.state {
+                State::Answered { at, .. } => Some((entry.rid, at)),
+                State::Waiting { .. } | State::InFlight { .. } | State::Unsure => None,
+            })?;
+            return (self.flushed < Some(rid)).then(|| at + FLUSH_AFTER);
+        }
+        // B-39: never sooner than this, whatever it is good for.
+        let soonest = self.last_send + granted.polling + NUDGE_MARGIN;
+        let newest = self.window.iter().next_back()?;
+        // A lone stanza's request stays held, and unconfirmed, until another one comes (S-43).
+        let carries = newest.payloads > 0 && newest.written().is_some();
+        let confirm = (self.confirming && carries).then_some(soonest);
+        // T-10: the manager answers the held request before something on the way cuts it.
+        let oldest = self.window.iter().find_map(Entry::written);
+        let nudge = self
+            .cuts
+            .limit()
+            .zip(oldest)
+            .map(|(limit, at)| (at + limit / 2).max(soonest))
+            .filter(|due| {
+                let cut = oldest.zip(self.cuts.limit()).map(|(at, limit)| at + limit);
+                cut.is_some_and(|cut| *due < cut)
+            });
+        confirm.into_iter().chain(nudge).min()
+    }
+
+    /// Whether the repeat of a request may go out beside older ones, and when: `Some(None)` at once, `None`
+    /// not before they are answered. ejabberd ends the session when a request that it put aside is repeated
+    /// (cm-quirks 4.1): there it must be known that the older one had come before it. Then ejabberd has
+    /// answered that one when the newer came, and answers its repeat from the store; if it does not, the newer
+    /// one never came.
+    fn behind_older(&self, index: usize, entry: &Entry) -> Option<Option<Instant>> {
         let ejabberd = self
             .granted
             .as_ref()
             .is_some_and(|g| g.manager == Manager::Ejabberd);
-        ejabberd && entry.maybe_received && self.window.iter().take(index).any(|e| !e.is_answered())
+        if !ejabberd || !entry.maybe_received {
+            return Some(None);
+        }
+        let mut from = None;
+        for older in self.window.iter().take(index).filter(|e| !e.is_answered()) {
+            let was_first = older.first_written? + STORE_PATIENCE <= entry.first_written?;
+            was_first.then_some(())?;
+            from = from.max(Some(older.written()? + STORE_PATIENCE));
+        }
+        Some(from)
     }
 
     /// Pause between two requests on two connections, so that they arrive in order (T-37): a share of the
@@ -196,38 +239,45 @@ impl Session {
         } else {
             self.processed
         };
+        let keys = self
+            .keys
+            .as_mut()
+            .map(super::keys::KeyChain::next)
+            .unwrap_or_default();
+        let head = Head {
+            sid: &granted.sid,
+            rid,
+            ack,
+            keys,
+        };
         let payload = self.queue.iter().take(count).map(|p| &p.bytes[..]);
         let (kind, body) = match what {
-            Send::Restart => {
-                self.restart = false;
-                (
-                    RequestKind::Restart,
-                    body::encode_restart(&self.options.requested, &granted.sid, rid, ack),
-                )
+            Send::Restart => (
+                RequestKind::Restart,
+                body::encode_restart(&self.options.requested, &head),
+            ),
+            Send::Terminate => (RequestKind::Terminate, body::encode(&head, true, payload)),
+            Send::Payload => (RequestKind::Payload, body::encode(&head, false, payload)),
+            Send::Existing(_) | Send::Empty => {
+                (RequestKind::Empty, body::encode(&head, false, payload))
             }
-            Send::Terminate => {
-                let body = body::encode(&granted.sid, rid, ack, true, payload);
+        };
+        match kind {
+            RequestKind::Restart => self.restart = false,
+            RequestKind::Payload => self.expecting = true,
+            RequestKind::Terminate => {
                 if let Some(closing) = &mut self.closing {
                     closing.sent = Some((rid, now));
                 }
-                (RequestKind::Terminate, body)
             }
-            Send::Payload => {
-                self.expecting = true;
-                (
-                    RequestKind::Payload,
-                    body::encode(&granted.sid, rid, ack, false, payload),
-                )
-            }
-            Send::Existing(_) | Send::Empty => (
-                RequestKind::Empty,
-                body::encode(&granted.sid, rid, ack, false, payload),
-            ),
-        };
+            RequestKind::Creation | RequestKind::Empty => {}
+        }
         for payload in self.queue.drain(..count) {
             self.queued_bytes -= payload.bytes.len();
         }
-        Some(Entry::new(rid, kind, body, now))
+        let mut entry = Entry::new(rid, kind, body, now);
+        entry.payloads = count;
+        Some(entry)
     }
 
     /// How many queued payloads go into the next body (X-01, T-20).
@@ -300,92 +350,6 @@ impl Session {
             if let State::InFlight { due, .. } = &mut entry.state {
                 *due = (*due).min(due_by);
             }
-        }
-    }
-
-    /// Pause before the request at `index` is sent again: 0, 1, 2, 2 … s, spread, never above a fifth of
-    /// `inactivity`; a server's Retry-After counts within that (B-53).
-    pub(super) fn repeat_pause(&mut self, index: usize, retry_after: Option<Duration>) -> Duration {
-        let failures = self.window.get(index).map_or(0, |e| e.failures);
-        let seconds = u64::from(failures.min(2));
-        let pause = self
-            .spread(Duration::from_secs(seconds))
-            .max(retry_after.unwrap_or_default());
-        let most = self
-            .granted
-            .as_ref()
-            .map_or(Duration::from_secs(4), |g| g.inactivity_or_default() / 5);
-        pause.min(most)
-    }
-
-    /// When patience with unanswered requests ends: what is left of `wait` plus `inactivity` after the last
-    /// sign of life (B-54). `None` while nothing has failed.
-    pub(super) fn budget_end(&self) -> Option<Instant> {
-        let granted = self.granted.as_ref()?;
-        let oldest = self.window.iter().find(|e| !e.is_answered())?;
-        (oldest.failures > 0).then_some(())?;
-        let held_until = oldest.first_written.map(|at| at + granted.wait);
-        Some(
-            held_until.map_or(self.last_reply, |at| at.max(self.last_reply))
-                + granted.inactivity_or_default(),
-        )
-    }
-
-    pub(super) fn check_budget(&mut self, now: Instant) {
-        if self.phase == Phase::Open && self.budget_end().is_some_and(|end| end <= now) {
-            // What somebody said tells more than silence.
-            let causes = || self.window.iter().filter_map(|e| e.last_cause.clone());
-            let cause = causes()
-                .find(|cause| *cause != Cause::NoReply)
-                .or_else(|| causes().next());
-            self.fail(cause.unwrap_or(Cause::NoReply));
-        }
-    }
-
-    /// When waiting for the last replies of an ending session stops.
-    pub(super) fn end_of_patience(&self) -> Option<Instant> {
-        let drain = self.drain.as_ref().map(|drain| drain.deadline);
-        let closing = self
-            .closing
-            .and_then(|c| c.sent.map(|(_, at)| at + c.limit));
-        drain.into_iter().chain(closing).min()
-    }
-
-    /// Ends a session whose last replies are in, or overdue.
-    pub(super) fn advance(&mut self, now: Instant) {
-        if self.phase != Phase::Open {
-            return;
-        }
-        let over = self.end_of_patience().is_some_and(|end| end <= now);
-        let quiet = !self.window.iter().any(Entry::is_in_flight);
-        if self.drain.is_some() {
-            if over || quiet {
-                self.finish_drain();
-            }
-        } else if let Some(closing) = self.closing
-            && (over || closing.confirmed && quiet)
-        {
-            self.process_all();
-            self.close(CloseReason::Terminated {
-                confirmed: closing.confirmed,
-            });
-        }
-    }
-
-    /// Marks an attempt for another try because the manager asked for it.
-    pub(super) fn send_again(&mut self, index: usize, now: Instant) {
-        let pause = self.repeat_pause(index, None);
-        if let Some(entry) = self.window.get_mut(index) {
-            if entry.is_in_flight() {
-                self.aborts.push_back(RequestKey {
-                    rid: entry.rid,
-                    attempt: entry.attempts,
-                });
-            }
-            entry.failures += 1;
-            entry.state = State::Waiting {
-                not_before: now + pause,
-            };
         }
     }
 }

@@ -9,14 +9,16 @@ use bytes::Bytes;
 
 use super::body::RequestKind;
 use super::close::{Cause, CloseReason};
-use super::failure::{Failure, FailureKind, HttpReply};
+use super::cuts::Cuts;
+use super::ending::{Closing, Drain};
+use super::failure::{Failure, HttpReply};
+use super::keys::{KeyChain, KeySeed};
 use super::params::{Granted, Requested, Rid};
-use super::receive::Drain;
-use super::window::{Entry, RequestKey, State, Window};
+use super::window::{RequestKey, State, Window};
 use crate::xml::{Element, Limits};
 
 /// Attempts at creating a session (B-55).
-const CREATION_ATTEMPTS: u32 = 3;
+pub(super) const CREATION_ATTEMPTS: u32 = 3;
 /// Time for one creation request to be answered.
 pub(super) const CREATION_DUE: Duration = Duration::from_secs(35);
 /// Redirects followed at creation (B-59).
@@ -37,6 +39,8 @@ pub struct Options {
     pub first_rid: Rid,
     /// Random bits that spread out repeats.
     pub seed: u64,
+    /// Where the keys of a key sequence come from; `None` for none (XEP-0124 section 15).
+    pub key_seed: Option<KeySeed>,
 }
 
 /// Whether a payload may share a body with others.
@@ -83,6 +87,10 @@ pub enum Event {
         /// `xml:lang` of that `<body/>`.
         lang: Option<String>,
     },
+    /// The manager has answered for so many more payloads, the oldest first: it has them.
+    Confirmed(usize),
+    /// Something on the way cuts requests that it has held for this long (T-11).
+    Cut(Duration),
     /// The manager is elsewhere; answer by [`Session::redirected`]. Only before [`Event::Opened`].
     Redirect {
         /// HTTP status, or `None` for a see-other-uri condition.
@@ -112,16 +120,6 @@ pub(super) struct Payload {
     pub(super) class: PayloadClass,
 }
 
-/// Our own wish to end the session.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Closing {
-    pub(super) since: Instant,
-    /// Longest wait for replies once the terminate request is out (B-62).
-    pub(super) limit: Duration,
-    pub(super) sent: Option<(Rid, Instant)>,
-    pub(super) confirmed: bool,
-}
-
 /// One BOSH session. See the [module](super) for how to drive it.
 pub struct Session {
     pub(super) options: Options,
@@ -140,6 +138,17 @@ pub struct Session {
     pub(super) expecting: bool,
     pub(super) restart: bool,
     pub(super) receiving: bool,
+    /// The client waits to hear that what it sent has arrived.
+    pub(super) confirming: bool,
+    pub(super) keys: Option<KeyChain>,
+    /// What cuts long polls on the way.
+    pub(super) cuts: Cuts,
+    /// Highest rid that the manager said it received (B-47).
+    pub(super) acked: Option<u64>,
+    /// The longest that one request was held until it was answered.
+    pub(super) longest_hold: Duration,
+    /// The network is back: patience waits for one more attempt (B-54).
+    pub(super) last_try: bool,
     pub(super) closing: Option<Closing>,
     pub(super) drain: Option<Drain>,
     pub(super) creation_failures: u32,
@@ -162,6 +171,8 @@ impl fmt::Debug for Session {
             .field("phase", &self.phase)
             .field("unanswered", &self.window.unanswered())
             .field("queued_bytes", &self.queued_bytes)
+            .field("acked", &self.acked)
+            .field("cut", &self.cuts.limit())
             .finish_non_exhaustive()
     }
 }
@@ -184,6 +195,12 @@ impl Session {
             expecting: options.requested.xmpp_version,
             restart: false,
             receiving: true,
+            confirming: false,
+            keys: options.key_seed.clone().map(KeyChain::new),
+            cuts: Cuts::default(),
+            acked: None,
+            longest_hold: Duration::ZERO,
+            last_try: false,
             closing: None,
             drain: None,
             creation_failures: 0,
@@ -202,6 +219,7 @@ impl Session {
     }
 
     /// Queues one standalone element for the manager. Only while [`Self::wants_payloads`] should more follow.
+    /// [`Event::Confirmed`] counts it once the manager has answered for it.
     pub fn send(&mut self, payload: Bytes, class: PayloadClass) {
         if self.phase != Phase::Closed && self.closing.is_none() {
             self.queued_bytes += payload.len();
@@ -234,6 +252,34 @@ impl Session {
         self.receiving = receiving;
     }
 
+    /// Whether the client waits to hear that what it sent has arrived: a request that carries payload is then
+    /// not left held for long, an empty one releases it (B-39).
+    pub fn set_confirming(&mut self, confirming: bool) {
+        self.confirming = confirming;
+    }
+
+    /// The connections are renewed because the machine slept for this long or its network changed (T-32):
+    /// every request under way is repeated at once. The time asleep counts, and one more attempt is made
+    /// even if it was too long (B-54).
+    pub fn renew(&mut self, slept: Duration, now: Instant) {
+        self.renew_requests(slept, now);
+    }
+
+    /// The network may be better than it was: what waits for its next attempt goes out now.
+    pub fn hurry(&mut self, now: Instant) {
+        for entry in self.window.iter_mut() {
+            if let State::Waiting { not_before } = &mut entry.state {
+                *not_before = (*not_before).min(now);
+            }
+        }
+    }
+
+    /// The longest that one request was held until its answer came.
+    #[must_use]
+    pub fn longest_hold(&self) -> Duration {
+        self.longest_hold
+    }
+
     /// Whether there is room for more payload.
     #[must_use]
     pub fn wants_payloads(&self) -> bool {
@@ -241,7 +287,7 @@ impl Session {
     }
 
     /// Ends the session: everything queued goes first, the last of it inside the terminate request
-    /// (XEP-0124 section 13). `limit`: longest wait for replies after that.
+    /// (XEP-0124 section 13). `limit`: longest wait for replies after that, and for any progress before.
     pub fn terminate(&mut self, limit: Duration, now: Instant) {
         match self.phase {
             // T-05: a session that may or may not come to be dies by inactivity.
@@ -250,14 +296,7 @@ impl Session {
             }
             Phase::Open => match &mut self.closing {
                 Some(closing) => closing.limit = closing.limit.min(limit),
-                None => {
-                    self.closing = Some(Closing {
-                        since: now,
-                        limit,
-                        sent: None,
-                        confirmed: false,
-                    })
-                }
+                None => self.closing = Some(Closing::new(limit, now)),
             },
             Phase::Closed => {}
         }
@@ -313,7 +352,8 @@ impl Session {
             written: Some(now),
             due,
         };
-        if entry.kind == RequestKind::Payload {
+        // Empty ones only ever go out beside another to make the manager let go of it.
+        if index > 0 {
             self.expect_release(index, now);
         }
     }
@@ -338,6 +378,7 @@ impl Session {
     /// This attempt failed without a whole reply.
     pub fn handle_failure(&mut self, key: RequestKey, failure: Failure, now: Instant) {
         if let Some(index) = self.window.attempt(key) {
+            self.note_cut(index, now);
             self.attempt_failed(index, Cause::Hop(failure), None, None, now);
         }
     }
@@ -415,20 +456,6 @@ impl Session {
             })
     }
 
-    /// A new creation request; each attempt has a rid of its own (B-55).
-    fn create(&mut self, now: Instant) {
-        self.window.clear();
-        let pause = match self.creation_failures {
-            0 => Duration::ZERO,
-            n => Duration::from_secs(1 << (n - 1).min(2)),
-        };
-        let Some(rid) = self.take_rid() else { return };
-        let body = super::body::encode_creation(&self.options.requested, rid);
-        let pause = self.spread(pause);
-        self.window
-            .push(Entry::new(rid, RequestKind::Creation, body, now + pause));
-    }
-
     /// The next rid; past the limit the session ends (B-34, E-64).
     pub(super) fn take_rid(&mut self) -> Option<Rid> {
         let rid = self.next_rid;
@@ -439,67 +466,6 @@ impl Session {
         rid
     }
 
-    /// An attempt brought no usable reply. `tries`: how often this cause is repeated.
-    pub(super) fn attempt_failed(
-        &mut self,
-        index: usize,
-        cause: Cause,
-        tries: Option<u32>,
-        retry_after: Option<Duration>,
-        now: Instant,
-    ) {
-        if self.phase == Phase::Creating {
-            self.creation_failures += 1;
-            let again =
-                self.creation_failures < CREATION_ATTEMPTS.min(1 + creation_repeats(&cause));
-            if again {
-                self.create(now)
-            } else {
-                self.fail(cause)
-            }
-            return;
-        }
-        if self.window.get(index).is_some_and(|entry| entry.recheck) {
-            self.settle_recheck(index, now);
-            return;
-        }
-        let pause = self.repeat_pause(index, retry_after);
-        let Some(entry) = self.window.get_mut(index) else {
-            return;
-        };
-        let seen = entry.failed(cause.clone());
-        entry.state = State::Waiting {
-            not_before: now + pause,
-        };
-        if tries.is_some_and(|tries| seen > tries) || is_final(&cause) {
-            self.fail(cause);
-        } else {
-            self.check_budget(now);
-            self.advance(now);
-        }
-    }
-
-    pub(super) fn fail(&mut self, cause: Cause) {
-        self.close(CloseReason::Failed(cause));
-    }
-
-    pub(super) fn close(&mut self, reason: CloseReason) {
-        if self.phase == Phase::Closed {
-            return;
-        }
-        self.phase = Phase::Closed;
-        for entry in self.window.iter().filter(|e| e.is_in_flight()) {
-            self.aborts.push_back(RequestKey {
-                rid: entry.rid,
-                attempt: entry.attempts,
-            });
-        }
-        self.window.clear();
-        self.queue.clear();
-        self.queued_bytes = 0;
-        self.events.push_back(Event::Closed(reason));
-    }
-
     /// `pause` changed by up to a quarter either way.
     pub(super) fn spread(&mut self, pause: Duration) -> Duration {
         // xorshift64: spreads repeats of many sessions, nothing more.
@@ -508,51 +474,5 @@ impl Session {
         self.jitter ^= self.jitter << 17;
         let quarter = (self.jitter % 512) as u32;
         pause.mul_f64(0.75 + f64::from(quarter) / 1024.0)
-    }
-}
-
-/// How often a failure before the creation reply is worth another attempt (the failure table).
-fn creation_repeats(cause: &Cause) -> u32 {
-    match cause {
-        Cause::Hop(failure) => match failure.kind {
-            FailureKind::ProxyUnreachable
-            | FailureKind::ProxyUpstream
-            | FailureKind::CmUnreachable
-            | FailureKind::NoReply => 2,
-            FailureKind::Tls => 1,
-            FailureKind::ProxyAuth
-            | FailureKind::ProxyRefused
-            | FailureKind::ProxyProtocol
-            | FailureKind::TlsCertificate
-            | FailureKind::ReplyTooLarge
-            | FailureKind::Internal => 0,
-        },
-        // B-58: an intermediary may have said it.
-        Cause::Status(400 | 403 | 404 | 408 | 410 | 425 | 429 | 500 | 502 | 503 | 504) => 2,
-        Cause::NotBosh | Cause::BadXml(_) | Cause::NoReply => 2,
-        Cause::Status(_)
-        | Cause::Redirect(_)
-        | Cause::CreationReply(_)
-        | Cause::RidLimit
-        | Cause::Unrecoverable => 0,
-    }
-}
-
-/// Causes that end even a live session at once. All others may be an intermediary's and pass.
-fn is_final(cause: &Cause) -> bool {
-    match cause {
-        Cause::Hop(failure) => {
-            matches!(
-                failure.kind,
-                FailureKind::ReplyTooLarge | FailureKind::Internal
-            )
-        }
-        Cause::Status(413) | Cause::RidLimit | Cause::Unrecoverable => true,
-        Cause::Status(_)
-        | Cause::NotBosh
-        | Cause::BadXml(_)
-        | Cause::NoReply
-        | Cause::Redirect(_)
-        | Cause::CreationReply(_) => false,
     }
 }

@@ -42,7 +42,20 @@ pub(super) enum State {
         response: Box<Response>,
         /// When it came.
         at: Instant,
+        /// The manager has answered for what the request carried.
+        confirms: bool,
     },
+}
+
+/// A reply whose turn has come.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) rid: Rid,
+    pub(super) kind: RequestKind,
+    /// Payloads that the request carried.
+    pub(super) payloads: usize,
+    pub(super) response: Box<Response>,
+    pub(super) confirms: bool,
 }
 
 /// One request and the exact bytes of every attempt (B-50).
@@ -51,6 +64,8 @@ pub(super) struct Entry {
     pub(super) rid: Rid,
     pub(super) kind: RequestKind,
     pub(super) body: Bytes,
+    /// Payloads inside.
+    pub(super) payloads: usize,
     pub(super) attempts: u32,
     /// Copies sent, those of the shell included.
     pub(super) copies: u32,
@@ -75,6 +90,7 @@ impl Entry {
             rid,
             kind,
             body,
+            payloads: 0,
             attempts: 0,
             copies: 0,
             failures: 0,
@@ -92,14 +108,30 @@ impl Entry {
         matches!(self.state, State::Answered { .. })
     }
 
+    /// When the attempt under way was written whole.
+    pub(super) fn written(&self) -> Option<Instant> {
+        match self.state {
+            State::InFlight { written, .. } => written,
+            State::Waiting { .. } | State::Answered { .. } | State::Unsure => None,
+        }
+    }
+
     pub(super) fn is_in_flight(&self) -> bool {
         matches!(self.state, State::InFlight { .. })
     }
 
     /// Takes the entry apart if its reply is here.
-    pub(super) fn into_answered(self) -> Option<(Rid, RequestKind, Box<Response>)> {
+    pub(super) fn into_answered(self) -> Option<Answered> {
         match self.state {
-            State::Answered { response, .. } => Some((self.rid, self.kind, response)),
+            State::Answered {
+                response, confirms, ..
+            } => Some(Answered {
+                rid: self.rid,
+                kind: self.kind,
+                payloads: self.payloads,
+                response,
+                confirms,
+            }),
             State::Waiting { .. } | State::InFlight { .. } | State::Unsure => None,
         }
     }
@@ -190,6 +222,16 @@ impl Window {
         Some((index, index + 1 < self.entries.len()))
     }
 
+    /// Requests that the manager may still have to answer, or to answer again: all but those in doubt. A
+    /// parked reply counts too, since managers store two answers only and one more request could push out the
+    /// answer that is missing (T-09).
+    pub(super) fn unsettled(&self) -> usize {
+        self.entries
+            .iter()
+            .filter(|e| !matches!(e.state, State::Unsure))
+            .count()
+    }
+
     /// Requests without a reply. A parked reply does not count: the manager has let go of its request.
     pub(super) fn unanswered(&self) -> usize {
         self.entries
@@ -203,7 +245,7 @@ impl Window {
     }
 
     /// The oldest entry, if its reply is here.
-    pub(super) fn pop_answered(&mut self) -> Option<(Rid, RequestKind, Box<Response>)> {
+    pub(super) fn pop_answered(&mut self) -> Option<Answered> {
         if !self.entries.front()?.is_answered() {
             return None;
         }

@@ -51,6 +51,10 @@ fn explain_cause(cause: &Cause, opened: bool) -> StreamFault {
         Cause::CreationReply(what) => fault(FaultReason::BadCreationReply, Some(what)),
         Cause::BadXml(what) => fault(FaultReason::BadReply, Some(what)),
         Cause::RidLimit => fault(FaultReason::RidLimit, None),
+        Cause::UnknownStream => fault(
+            FaultReason::BadReply,
+            Some("it sent payload for another stream"),
+        ),
         Cause::NoReply => fault(FaultReason::NoReply, None),
         Cause::Unrecoverable => fault(
             FaultReason::NoReply,

@@ -22,7 +22,9 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BytesMut};
 use zeroize::Zeroizing;
 
-use crate::bosh::{self, Failure, HttpReply, Request, RequestKey, Requested, Rid, Session};
+use crate::bosh::{
+    self, Failure, HttpReply, KeySeed, Request, RequestKey, Requested, Rid, Session,
+};
 use crate::stream::error::{FaultReason, StreamFault};
 use crate::stream::features::Filter;
 use crate::stream::header::{Accepted, HeaderRules, ServerHeader, Version};
@@ -66,6 +68,8 @@ pub struct Endpoint {
     pub bosh: crate::config::Bosh,
     /// `route`, for a proxying manager.
     pub route: Option<String>,
+    /// Requests carry a key sequence (XEP-0124 section 15).
+    pub key_sequence: bool,
 }
 
 /// What the bridge asks of the shell.
@@ -251,8 +255,18 @@ impl Bridge {
             limits: self.options.limits,
             first_rid: Rid::first((self.options.random)()),
             seed: (self.options.random)(),
+            // B-64: over TLS it protects nothing.
+            key_seed: (endpoint.key_sequence && !endpoint.https).then(|| self.key_seed()),
         };
         self.session = Some(Session::new(options, now));
+    }
+
+    fn key_seed(&mut self) -> KeySeed {
+        let mut bits = [0; 32];
+        for part in bits.chunks_exact_mut(8) {
+            part.copy_from_slice(&(self.options.random)().to_be_bytes());
+        }
+        KeySeed::new(bits)
     }
 
     /// Whether the redirect is followed; the shell has then moved to the new URL.
@@ -444,6 +458,7 @@ impl Bridge {
                 bosh::Event::Payload { element, lang } => {
                     self.on_payload(&element, lang.as_deref(), now)
                 }
+                bosh::Event::Confirmed(_) | bosh::Event::Cut(_) => {}
                 bosh::Event::Redirect { status, location } => {
                     self.events.push_back(Event::Redirect { status, location });
                 }

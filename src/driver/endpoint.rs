@@ -71,6 +71,7 @@ impl Endpoints {
                 https: known.url.scheme() == "https",
                 bosh: known.settings.bosh.clone(),
                 route: known.settings.route.clone(),
+                key_sequence: false,
             },
             url: known.url.clone(),
             connector: known.connector.clone(),

@@ -84,11 +84,57 @@ fn b63_repeated_terminate() {
     rig.reply(again.key, "<body xmlns='http://jabber.org/protocol/httpbind' type='terminate' condition='item-not-found'/>");
     assert_eq!(rig.events(), ["closed: terminated, confirmed true"]);
 
+    // The first copy is answered so: the session was gone before, and what it carried may be lost.
+    for (status, body) in [
+        (404, "gone"),
+        (
+            200,
+            "<body xmlns='http://jabber.org/protocol/httpbind' type='terminate' condition='item-not-found'/>",
+        ),
+    ] {
+        let (mut rig, poll) = Rig::bound();
+        rig.session.terminate(Duration::from_secs(5), rig.now);
+        let terminate = rig.sent();
+        rig.empty(poll.key);
+        rig.answer(terminate.key, status, body);
+        assert_eq!(rig.events(), ["closed: terminated, confirmed false"]);
+    }
+}
+
+/// B-61, B-62: also a terminate request that cannot go out ends the session in bounded time; while the queue
+/// drains, however slowly, it goes on.
+#[test]
+fn b61_the_end_is_bounded_in_an_outage() {
     let (mut rig, poll) = Rig::bound();
     rig.session.terminate(Duration::from_secs(5), rig.now);
-    let terminate = rig.sent();
-    rig.empty(poll.key);
-    rig.answer(terminate.key, 404, "gone");
+    rig.fail(poll.key, FailureKind::CmUnreachable, false);
+    let from = rig.now;
+    while rig.events().is_empty() {
+        rig.pass(Duration::from_millis(100));
+        while let Some(request) = rig.request() {
+            rig.fail(request.key, FailureKind::CmUnreachable, false);
+        }
+    }
+    let took = rig.now - from;
+    assert!(
+        took >= Duration::from_secs(6) && took <= Duration::from_secs(8),
+        "{took:?}"
+    );
+
+    let (mut rig, mut held) = Rig::bound();
+    let stanza = format!("<m>{}</m>", "x".repeat(40_000));
+    for _ in 0..20 {
+        rig.say(&stanza);
+    }
+    rig.session.terminate(Duration::from_secs(5), rig.now);
+    for n in 0..20 {
+        let request = rig.sent();
+        assert_eq!(text(&request).contains("type='terminate'"), n == 19);
+        rig.pass(Duration::from_secs(4));
+        rig.empty(held.key);
+        held = request;
+    }
+    rig.empty(held.key);
     assert_eq!(rig.events(), ["closed: terminated, confirmed true"]);
 }
 

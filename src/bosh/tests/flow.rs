@@ -144,18 +144,49 @@ fn b45_acks() {
     rig.say("<m/>");
     let second = rig.sent();
     assert_eq!(attribute(&second, "ack").as_deref(), Some("1000000"));
-    rig.empty(second.key);
+    rig.empty(poll.key);
     rig.say("<m/>");
+    let third = rig.sent();
+    assert_eq!(attribute(&third, "ack").as_deref(), Some("1000001"));
+    rig.empty(second.key);
+    rig.empty(third.key);
+    assert_eq!(attribute(&rig.sent(), "ack"), None);
+}
+
+/// B-45, T-14: with a gap `ack` stays below it. Only before binding may a request follow then (T-17).
+#[test]
+fn t14_ack_stays_below_a_gap() {
+    let mut rig = Rig::open();
+    rig.say("<a/>");
+    let first = rig.sent();
+    rig.say("<b/>");
+    let second = rig.sent();
+    rig.empty(second.key);
+    rig.say("<c/>");
     let third = rig.sent();
     // 1000001 is missing although 1000002 is here.
     assert_eq!(attribute(&third, "ack").as_deref(), Some("1000000"));
-    rig.empty(poll.key);
+    rig.empty(first.key);
+    rig.say("<d/>");
+    assert_eq!(attribute(&rig.sent(), "ack").as_deref(), Some("1000002"));
+}
+
+/// B-38, T-09: a parked reply keeps its place. Managers store two answers: a further request would push out
+/// the one that is missing.
+#[test]
+fn t09_parked_replies_count() {
+    let (mut rig, poll) = Rig::bound();
     rig.say("<m/>");
-    let fourth = rig.sent();
-    assert_eq!(attribute(&fourth, "ack").as_deref(), Some("1000002"));
-    rig.empty(third.key);
-    rig.empty(fourth.key);
-    assert_eq!(attribute(&rig.sent(), "ack"), None);
+    let second = rig.sent();
+    rig.empty(second.key);
+    rig.say("<m/>");
+    rig.nothing_to_send();
+    rig.lose(poll.key);
+    let again = rig.sent();
+    assert_eq!(again.key.rid, poll.key.rid);
+    rig.payload(again.key, "<message id='a'/>");
+    assert_eq!(rig.events(), ["message a"]);
+    assert!(text(&rig.sent()).contains("<m/>"));
 }
 
 /// B-20: later requests carry rid, sid and ack alone.
@@ -184,6 +215,21 @@ fn b40_polling_session() {
     let poll = rig.sent();
     rig.payload(poll.key, "<message id='a'/>");
     // Something came: there may be more.
+    rig.sent();
+
+    // `polling` is kept as long as `inactivity` allows.
+    let (mut rig, poll) =
+        Rig::bound_with("wait='0' requests='1' hold='0' inactivity='60' polling='40' ver='1.6'");
+    rig.empty(poll.key);
+    rig.pass(Duration::from_millis(39_900));
+    assert!(rig.request().is_none());
+    rig.pass(Duration::from_millis(200));
+    let poll = rig.sent();
+    rig.empty(poll.key);
+    let (mut rig, poll) =
+        Rig::bound_with("wait='0' requests='1' hold='0' inactivity='30' polling='40' ver='1.6'");
+    rig.empty(poll.key);
+    rig.pass(Duration::from_millis(27_100));
     rig.sent();
 }
 
@@ -235,10 +281,12 @@ fn b34_rid_limit() {
         limits: limits(),
         first_rid: Rid(super::super::params::RID_LIMIT - 1),
         seed: 1,
+        key_seed: None,
     };
     let mut rig = Rig {
         session: Session::new(options, now),
         now,
+        confirmed: 0,
     };
     let creation = rig.sent();
     rig.reply(

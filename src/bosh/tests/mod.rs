@@ -1,10 +1,13 @@
 //! The session against a scripted manager, on a clock of its own: every rule a fast deterministic test.
 
+mod acks;
 mod closing;
 mod creation;
 mod faults;
 mod flow;
 mod negotiation;
+mod nudges;
+mod sequences;
 
 use std::time::{Duration, Instant};
 
@@ -45,6 +48,8 @@ pub(super) fn limits() -> Limits {
 pub(super) struct Rig {
     pub(super) session: Session,
     pub(super) now: Instant,
+    /// Payloads confirmed so far.
+    pub(super) confirmed: usize,
 }
 
 impl Rig {
@@ -61,10 +66,12 @@ impl Rig {
             limits: limits(),
             first_rid: Rid(FIRST),
             seed: 7,
+            key_seed: None,
         };
         Self {
             session: Session::new(options, now),
             now,
+            confirmed: 0,
         }
     }
 
@@ -187,13 +194,24 @@ impl Rig {
 
     /// What was told since the last call: `opened`, payload by local name and id, `closed: …`.
     pub(super) fn events(&mut self) -> Vec<String> {
-        std::iter::from_fn(|| self.session.poll_event())
+        let (confirmed, events): (Vec<_>, Vec<_>) =
+            std::iter::from_fn(|| self.session.poll_event())
+                .partition(|event| matches!(event, Event::Confirmed(_)));
+        for event in confirmed {
+            if let Event::Confirmed(count) = event {
+                self.confirmed += count;
+            }
+        }
+        events
+            .into_iter()
             .map(|event| match event {
                 Event::Opened => "opened".to_owned(),
                 Event::Payload { element, .. } => match element.attr("id") {
                     Some(id) => format!("{} {id}", element.local()),
                     None => element.local().to_owned(),
                 },
+                Event::Confirmed(count) => format!("confirmed {count}"),
+                Event::Cut(limit) => format!("cut {} s", limit.as_secs()),
                 Event::Redirect { status, location } => format!("redirect {status:?} {location}"),
                 Event::Closed(reason) => format!("closed: {}", short(&reason)),
             })

@@ -123,7 +123,7 @@ fn t17_parked_reply_is_flushed() {
     let flush = rig.sent();
     assert_eq!(attribute(&flush, "ack").as_deref(), Some("1000000"));
     rig.nothing_to_send();
-    rig.pass(Duration::from_secs(5));
+    rig.pass(Duration::from_secs(3));
     rig.nothing_to_send();
     rig.empty(poll.key);
     assert_eq!(rig.events(), ["features"]);

@@ -47,6 +47,7 @@ pub(super) fn endpoint() -> Endpoint {
             lang: "en".into(),
         },
         route: None,
+        key_sequence: false,
     }
 }
 

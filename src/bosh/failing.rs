@@ -1,0 +1,174 @@
+//! Attempts that bring no usable reply: when to repeat them, when to give up (XEP-0124 section 14.3).
+
+use std::time::{Duration, Instant};
+
+use super::close::Cause;
+use super::failure::FailureKind;
+use super::session::{CREATION_ATTEMPTS, Event, Phase, Session};
+use super::window::{RequestKey, State};
+
+impl Session {
+    /// An attempt brought no usable reply. `tries`: how often this cause is repeated.
+    pub(super) fn attempt_failed(
+        &mut self,
+        index: usize,
+        cause: Cause,
+        tries: Option<u32>,
+        retry_after: Option<Duration>,
+        now: Instant,
+    ) {
+        if self.phase == Phase::Creating {
+            self.creation_failures += 1;
+            let again = self.creation_failures
+                < CREATION_ATTEMPTS.min(1 + super::creation::repeats(&cause));
+            if again {
+                self.create(now)
+            } else {
+                self.fail(cause)
+            }
+            return;
+        }
+        if self.window.get(index).is_some_and(|entry| entry.recheck) {
+            self.settle_recheck(index, now);
+            return;
+        }
+        let pause = self.repeat_pause(index, retry_after);
+        let Some(entry) = self.window.get_mut(index) else {
+            return;
+        };
+        let seen = entry.failed(cause.clone());
+        entry.state = State::Waiting {
+            not_before: now + pause,
+        };
+        self.last_try = false;
+        if tries.is_some_and(|tries| seen > tries) || is_final(&cause) {
+            self.fail(cause);
+        } else {
+            self.check_budget(now);
+            self.advance(now);
+        }
+    }
+
+    /// Marks an attempt for another try because the manager asked for it, or was seen not to have it.
+    pub(super) fn send_again(&mut self, index: usize, now: Instant) {
+        let pause = self.repeat_pause(index, None);
+        if let Some(entry) = self.window.get_mut(index) {
+            if entry.is_in_flight() {
+                self.aborts.push_back(RequestKey {
+                    rid: entry.rid,
+                    attempt: entry.attempts,
+                });
+            }
+            entry.failures += 1;
+            entry.state = State::Waiting {
+                not_before: now + pause,
+            };
+        }
+    }
+
+    /// T-32: what is under way is not trusted any more.
+    pub(super) fn renew_requests(&mut self, slept: Duration, now: Instant) {
+        if self.phase == Phase::Closed {
+            return;
+        }
+        // The manager's clocks went on: moments of before the sleep are further away than ours says.
+        let back = |at: Instant| at.checked_sub(slept).unwrap_or(at);
+        self.last_reply = back(self.last_reply);
+        self.last_send = back(self.last_send);
+        let creating = self.phase == Phase::Creating;
+        for entry in self.window.iter_mut() {
+            entry.first_written = entry.first_written.map(back);
+            match &mut entry.state {
+                State::InFlight { .. } => {
+                    self.aborts.push_back(RequestKey {
+                        rid: entry.rid,
+                        attempt: entry.attempts,
+                    });
+                    entry.maybe_received = true;
+                    entry.failures += 1;
+                    entry.last_cause.get_or_insert(Cause::NoReply);
+                    entry.state = State::Waiting { not_before: now };
+                }
+                State::Waiting { not_before } => *not_before = now,
+                State::Answered { .. } | State::Unsure => {}
+            }
+        }
+        if creating {
+            // B-55: a manager cannot match a repeat of it; a new one has a rid of its own.
+            self.create(now);
+        }
+        self.last_try = true;
+    }
+
+    /// A held request was cut by what is between us and the manager: perhaps at an age of its own (T-10).
+    pub(super) fn note_cut(&mut self, index: usize, now: Instant) {
+        let Some(entry) = self.window.get(index) else {
+            return;
+        };
+        // One that a newer request has released should have been answered.
+        let newest = self.window.iter().nth(index + 1).is_none();
+        if let (Some(at), true, Phase::Open) = (entry.written(), newest, self.phase)
+            && let Some(limit) = self.cuts.note(now.saturating_duration_since(at))
+        {
+            self.events.push_back(Event::Cut(limit));
+        }
+    }
+
+    /// Pause before the request at `index` is sent again: 0, 1, 2, 2 … s, spread, never above a fifth of
+    /// `inactivity`; a server's Retry-After counts within that (B-53).
+    pub(super) fn repeat_pause(&mut self, index: usize, retry_after: Option<Duration>) -> Duration {
+        let failures = self.window.get(index).map_or(0, |e| e.failures);
+        let seconds = u64::from(failures.min(2));
+        let pause = self
+            .spread(Duration::from_secs(seconds))
+            .max(retry_after.unwrap_or_default());
+        let most = self
+            .granted
+            .as_ref()
+            .map_or(Duration::from_secs(4), |g| g.inactivity_or_default() / 5);
+        pause.min(most)
+    }
+
+    /// When patience with unanswered requests ends: what is left of `wait` plus `inactivity` after the last
+    /// sign of life (B-54). `None` while nothing has failed, or one more attempt is owed.
+    pub(super) fn budget_end(&self) -> Option<Instant> {
+        let granted = self.granted.as_ref()?;
+        let oldest = self.window.iter().find(|e| !e.is_answered())?;
+        (oldest.failures > 0 && !self.last_try).then_some(())?;
+        let held_until = oldest.first_written.map(|at| at + granted.wait);
+        Some(
+            held_until.map_or(self.last_reply, |at| at.max(self.last_reply))
+                + granted.inactivity_or_default(),
+        )
+    }
+
+    pub(super) fn check_budget(&mut self, now: Instant) {
+        if self.phase == Phase::Open && self.budget_end().is_some_and(|end| end <= now) {
+            // What somebody said tells more than silence.
+            let causes = || self.window.iter().filter_map(|e| e.last_cause.clone());
+            let cause = causes()
+                .find(|cause| *cause != Cause::NoReply)
+                .or_else(|| causes().next());
+            self.fail(cause.unwrap_or(Cause::NoReply));
+        }
+    }
+}
+
+/// Causes that end even a live session at once. All others may be an intermediary's and pass.
+fn is_final(cause: &Cause) -> bool {
+    match cause {
+        Cause::Hop(failure) => {
+            matches!(
+                failure.kind,
+                FailureKind::ReplyTooLarge | FailureKind::Internal
+            )
+        }
+        Cause::Status(413) | Cause::RidLimit | Cause::Unrecoverable | Cause::UnknownStream => true,
+        Cause::Status(_)
+        | Cause::NotBosh
+        | Cause::BadXml(_)
+        | Cause::NoReply
+        | Cause::Redirect(_)
+        | Cause::CreationReply(_) => false,
+    }
+}
