@@ -5,7 +5,8 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use xbosh::bosh::body::{decode, encode};
+use xbosh::bosh::body::{Head, decode, encode};
+use xbosh::bosh::keys::RequestKeys;
 use xbosh::bosh::params::{Rid, Sid};
 use xbosh::xml::Limits;
 
@@ -22,13 +23,13 @@ fn body(c: &mut Criterion) {
     let sid = Sid::new("a3f0c1e25b7d4e6f8091a2b3c4d5e6f7".to_owned());
     let write = |copies: usize| -> Bytes {
         let payload = (0..copies).flat_map(|_| stanzas::ALL).map(str::as_bytes);
-        encode(
-            &sid,
-            Rid(4_503_599_627),
-            Some(Rid(4_503_599_626)),
-            false,
-            payload,
-        )
+        let head = Head {
+            sid: &sid,
+            rid: Rid(4_503_599_627),
+            ack: Some(Rid(4_503_599_626)),
+            keys: RequestKeys::default(),
+        };
+        encode(&head, false, payload)
     };
     for (name, copies) in [
         ("empty", 0),

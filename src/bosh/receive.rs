@@ -46,7 +46,7 @@ impl Session {
                 tries,
                 retry_after,
             } => {
-                if matches!(cause, Cause::Status(502 | 503 | 504)) {
+                if matches!(cause, Cause::Status(502..=504)) {
                     self.note_cut(index, now);
                 }
                 self.attempt_failed(index, cause, tries, retry_after, now);

@@ -302,6 +302,17 @@ impl Session {
         }
     }
 
+    /// Whether the session exists and nobody has begun to end it.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.phase == Phase::Open && self.closing.is_none() && self.drain.is_none()
+    }
+
+    /// Lets go of the session without telling the manager, which will end it by inactivity.
+    pub fn abandon(&mut self) {
+        self.close(CloseReason::Terminated { confirmed: false });
+    }
+
     /// What the manager granted, once there is a session.
     #[must_use]
     pub fn granted(&self) -> Option<&Granted> {

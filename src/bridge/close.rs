@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
+
 use super::{Bridge, CLOSE_LIMIT, Event, Stage, explain};
 use crate::bosh::{self, CloseReason};
 use crate::stream::STREAM_CLOSE;
@@ -9,10 +11,37 @@ use crate::stream::error::{FaultReason, StreamFault, fault};
 
 impl Bridge {
     pub(super) fn on_session_closed(&mut self, reason: CloseReason, now: Instant) {
-        match self.stage {
+        let confirmed = matches!(reason, CloseReason::Terminated { confirmed: true });
+        let by_us = matches!(reason, CloseReason::Terminated { .. });
+        if confirmed {
+            // The manager has answered the last request: it has all of them (S-43).
+            self.on_confirmed(self.pending.len());
+        }
+        let errors = self.refunds();
+        let stage = self.stage;
+        let clean = stage == Stage::Leaving && self.farewell.is_none();
+        let alone = matches!(stage, Stage::Away | Stage::Closed);
+        let keep = matches!(stage, Stage::Open | Stage::Away) && !by_us;
+        if let Some(parting) = self.parting.take() {
+            parting.lost();
+        }
+        let left = if alone { errors.clone() } else { Vec::new() };
+        self.leave_remains(clean, keep, left, now);
+        match stage {
             Stage::Closed => {}
-            Stage::Leaving => self.finish_stream(),
-            Stage::Header { .. } | Stage::Waiting | Stage::Open => {
+            Stage::Away => {
+                self.outbox.clear();
+                self.close_client();
+            }
+            Stage::Leaving => {
+                self.put_errors(errors, now);
+                match self.farewell.take() {
+                    Some(fault) => self.say_farewell(fault),
+                    None => self.finish_stream(),
+                }
+            }
+            Stage::Header { .. } | Stage::Waiting | Stage::Open | Stage::Resuming => {
+                self.put_errors(errors, now);
                 let opened = self.session.as_ref().is_some_and(|s| s.granted().is_some());
                 match explain::explain(&reason, opened) {
                     None => {
@@ -25,6 +54,42 @@ impl Bridge {
         }
     }
 
+    /// The errors for what the client sent and the manager never confirmed: without stream management all of
+    /// it, with it only what the client was told to be safe (S-49). Nothing before binding.
+    fn refunds(&mut self) -> Vec<String> {
+        if !self.bound || self.passed_sm {
+            return Vec::new();
+        }
+        let only = self.managed.as_ref().map(super::managed::Managed::promised);
+        self.pending.refunds(only)
+    }
+
+    fn put_errors(&mut self, errors: Vec<String>, now: Instant) {
+        if !errors.is_empty() {
+            tracing::info!(
+                stanzas = errors.len(),
+                "returned to the client as not confirmed"
+            );
+        }
+        for error in errors {
+            self.push_stanza(now, |out| out.extend_from_slice(error.as_bytes()));
+        }
+    }
+
+    /// A client that does not read is told so, should it read after all; what it did not get is sent back.
+    pub(super) fn drop_slow_reader(&mut self, now: Instant) {
+        if self.stage == Stage::Away {
+            return self.away_is_over(now);
+        }
+        let fault = fault(FaultReason::SlowReader, None);
+        let mut last = BytesMut::from(self.outbox.rest_of_partial());
+        fault.write(&mut last);
+        last.extend_from_slice(STREAM_CLOSE);
+        self.events.push_back(Event::Fault(fault));
+        self.part(CLOSE_LIMIT, now);
+        self.outbox.push(&last);
+    }
+
     /// Drops a session that is over, once the shell knows of its aborts.
     pub(super) fn reap(&mut self) {
         if self
@@ -32,6 +97,7 @@ impl Bridge {
             .as_ref()
             .is_some_and(|s| s.phase() == bosh::session::Phase::Closed)
         {
+            self.longest_hold = self.longest_hold();
             self.session = None;
         }
     }
@@ -52,20 +118,43 @@ impl Bridge {
     }
 
     pub(super) fn fail_with(&mut self, fault: StreamFault, limit: Duration, now: Instant) {
-        if self.stage != Stage::Closed {
-            // S-12: also a setup error comes inside a stream.
-            self.write_header();
-            fault.write(&mut self.out);
-            self.finish_stream();
-            self.events.push_back(Event::Fault(fault));
+        let owes = self.stage == Stage::Open
+            && self.bound
+            && self.managed.is_none()
+            && self.pending.owes_anything()
+            && self.session.as_ref().is_some_and(|s| s.is_alive());
+        if owes {
+            // What the client sent last is either confirmed by the end of the session or returned before the
+            // error.
+            self.stage = Stage::Leaving;
+            self.stalled_until = None;
+            self.farewell = Some(fault);
+        } else if self.stage != Stage::Closed {
+            self.say_farewell(fault);
         }
         self.end_session(limit, now);
+    }
+
+    fn say_farewell(&mut self, fault: StreamFault) {
+        // S-12: also a setup error comes inside a stream.
+        self.write_header();
+        self.final_ack();
+        fault.write(self.outbox.buffer());
+        self.outbox.push(STREAM_CLOSE);
+        self.close_client();
+        self.events.push_back(Event::Fault(fault));
+    }
+
+    /// XEP-0198 section 4: what is confirmed is told before the stream ends.
+    fn final_ack(&mut self) {
+        self.tell_h(self.managed.is_some());
     }
 
     /// `</stream:stream>`, and nothing after it (T-29).
     pub(super) fn finish_stream(&mut self) {
         if self.header_written {
-            self.out.extend_from_slice(STREAM_CLOSE);
+            self.final_ack();
+            self.outbox.push(STREAM_CLOSE);
         }
         self.close_client();
     }
@@ -77,6 +166,8 @@ impl Bridge {
         self.header_patience = None;
         self.features_due = None;
         self.stalled_until = None;
+        self.away_until = None;
+        self.farewell = None;
     }
 
     pub(super) fn end_session(&mut self, limit: Duration, now: Instant) {

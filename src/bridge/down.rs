@@ -2,16 +2,35 @@
 
 use std::time::Instant;
 
+use bytes::BytesMut;
 use zeroize::Zeroizing;
 
 use super::explain::{log_other_host, on_stream};
-use super::{Bridge, CLOSE_LIMIT, Event, Sasl, Stage};
+use super::{Bridge, CLOSE_LIMIT, Event, Mode, Sasl, Stage};
 use crate::stream::classify::{Kind, Sasl1, Sasl2};
 use crate::stream::error::FaultReason;
 use crate::stream::error::remote::sanitise_remote_error;
 use crate::stream::features::filter_features;
-use crate::stream::ns;
+use crate::stream::{inline, look, ns};
 use crate::xml::Element;
+
+/// The stream that was to be resumed inside SASL2 is looked for only after login.
+const RESUME_FAILED: &str = "<failed xmlns='urn:xmpp:sm:3'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>";
+/// Stream management is not served here.
+const ENABLE_FAILED: &str = "<failed xmlns='urn:xmpp:sm:3'><feature-not-implemented xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>";
+
+/// Adds our own stream management to features (S-43).
+fn offer_sm(features: &mut Vec<u8>) {
+    let sm = b"<sm xmlns='urn:xmpp:sm:3'/>";
+    if features.ends_with(b"/>") && memchr::memmem::find(features, b"</").is_none() {
+        features.truncate(features.len() - 2);
+        features.push(b'>');
+        features.extend_from_slice(sm);
+        features.extend_from_slice(b"</stream:features>");
+    } else if let Some(at) = memchr::memmem::rfind(features, b"</") {
+        features.splice(at..at, sm.iter().copied());
+    }
+}
 
 impl Bridge {
     /// The session exists: the header can tell the truth now (S-11).
@@ -42,7 +61,7 @@ impl Bridge {
     /// One child of a `<body/>`.
     pub(super) fn on_payload(&mut self, element: &Element, lang: Option<&str>, now: Instant) {
         if self.stage == Stage::Closed {
-            return;
+            return self.collect(element, now);
         }
         let lang = self.foreign_lang(lang);
         match Kind::of(element.namespace(), element.local()) {
@@ -62,13 +81,7 @@ impl Bridge {
                 if let Some(session) = &mut self.session {
                     session.expect();
                 }
-                if element
-                    .child_names()
-                    .iter()
-                    .any(|(ns, local)| ns == ns::BIND_2 && local == "bound")
-                {
-                    self.on_bound();
-                }
+                return self.on_sasl2_success(element, lang, now);
             }
             // Never offered, so nothing of it is ours to pass on.
             Kind::StartTls
@@ -79,14 +92,22 @@ impl Bridge {
             | Kind::StreamErrorPart => {
                 return;
             }
-            Kind::StreamManagement if element.local() != "resumed" => return,
-            Kind::Stanza if !self.bound => self.watch_binding(element),
-            Kind::Sasl1(_)
-            | Kind::Sasl2(_)
-            | Kind::Stanza
-            | Kind::Csi
-            | Kind::StreamManagement
-            | Kind::Other => {}
+            Kind::StreamManagement => {
+                if self.options.mode == Mode::Pass {
+                    if element.local() == "resumed" {
+                        self.on_bound(element);
+                    }
+                    self.pass_sm_down(element);
+                }
+                return;
+            }
+            Kind::Stanza if !self.bound && self.is_binding(element) => {
+                self.deliver_at(element, lang, now);
+                self.on_bound(element);
+                return self.deliver_kept(now);
+            }
+            Kind::Stanza => return self.deliver_at(element, lang, now),
+            Kind::Sasl1(_) | Kind::Sasl2(_) | Kind::Csi | Kind::Other => {}
         }
         self.deliver(element, lang);
     }
@@ -100,10 +121,69 @@ impl Bridge {
         lang.filter(|lang| *lang != ours.unwrap_or(&self.options.default_lang))
     }
 
-    fn deliver(&mut self, element: &Element, lang: Option<&str>) {
-        let held = !self.header_written || matches!(self.stage, Stage::Header { .. });
-        let out = if held { &mut self.stash } else { &mut self.out };
+    fn is_held(&self) -> bool {
+        !self.header_written || matches!(self.stage, Stage::Header { .. })
+    }
+
+    pub(super) fn deliver(&mut self, element: &Element, lang: Option<&str>) {
+        let held = self.is_held();
+        let out = if held {
+            &mut self.stash
+        } else {
+            self.outbox.buffer()
+        };
         element.write_for_stream(lang, out);
+    }
+
+    /// A stanza: it is known until it has arrived.
+    fn deliver_at(&mut self, element: &Element, lang: Option<&str>, now: Instant) {
+        if self.is_held() {
+            return self.deliver(element, lang);
+        }
+        self.push_stanza(now, |out| element.write_for_stream(lang, out));
+    }
+
+    pub(super) fn push_stanza(&mut self, now: Instant, write: impl FnOnce(&mut BytesMut)) {
+        self.outbox.push_stanza(now, write);
+        if let Some(managed) = &mut self.managed {
+            managed.sent += 1;
+        }
+    }
+
+    /// S-42: no restart follows; what was asked inline of stream management is answered inside.
+    fn on_sasl2_success(&mut self, element: &Element, lang: Option<&str>, now: Instant) {
+        let bound = element
+            .child_names()
+            .iter()
+            .any(|(ns, local)| ns == ns::BIND_2 && local == "bound");
+        if bound {
+            self.on_bound(element);
+        }
+        let asked = std::mem::take(&mut self.asked_inline);
+        let failed = if asked.resume { RESUME_FAILED } else { "" };
+        let enabled = match asked.enable {
+            Some(_) if !bound => String::new(),
+            Some(resumable) => match self.options.mode {
+                Mode::Local { .. } => self.enable_sm(resumable),
+                Mode::Pass | Mode::Off => ENABLE_FAILED.to_owned(),
+            },
+            None => String::new(),
+        };
+        if failed.is_empty() && enabled.is_empty() {
+            self.deliver(element, lang);
+        } else {
+            let Ok(success) = inline::answer(&on_stream(element), failed, &enabled) else {
+                return self.fail(
+                    FaultReason::BadReply,
+                    Some("its answer to the login is not readable"),
+                    now,
+                );
+            };
+            self.outbox.push(&success);
+        }
+        if bound {
+            self.deliver_kept(now);
+        }
     }
 
     /// the restart goes out at once and alone; the client's new header is awaited.
@@ -145,9 +225,20 @@ impl Bridge {
         if !filtered.removed.is_empty() {
             self.events.push_back(Event::Filtered(filtered.removed));
         }
-        let held = !self.header_written || matches!(self.stage, Stage::Header { .. });
-        let out = if held { &mut self.stash } else { &mut self.out };
-        out.extend_from_slice(&filtered.bytes);
+        let mut bytes = filtered.bytes;
+        if matches!(self.options.mode, Mode::Local { .. })
+            && self.logged_in
+            && (filtered.facts.bind || self.bound)
+        {
+            offer_sm(&mut bytes);
+        }
+        let held = self.is_held();
+        let out = if held {
+            &mut self.stash
+        } else {
+            self.outbox.buffer()
+        };
+        out.extend_from_slice(&bytes);
         self.features_sent = true;
         if self.stage == Stage::Waiting && !held {
             self.open();
@@ -157,32 +248,33 @@ impl Bridge {
     /// The client's header is here: what came early goes out.
     pub(super) fn release_stash(&mut self) {
         let stash = self.stash.split();
-        self.out.extend_from_slice(&stash);
+        self.outbox.push(&stash);
         if self.features_sent && self.stage == Stage::Waiting {
             self.open();
         }
     }
 
     /// T-17: from here on one request is always held.
-    fn watch_binding(&mut self, element: &Element) {
+    fn is_binding(&self, element: &Element) -> bool {
         if element.local() != "iq" || element.attr("type").as_deref() != Some("result") {
-            return;
+            return false;
         }
         let by_auth = element
             .attr("id")
             .is_some_and(|id| self.auth_ids.iter().any(|known| *known == id));
-        if by_auth
+        by_auth
             || element
                 .child_names()
                 .iter()
                 .any(|(ns, local)| ns == ns::BIND && local == "bind")
-        {
-            self.on_bound();
-        }
     }
 
-    fn on_bound(&mut self) {
+    fn on_bound(&mut self, element: &Element) {
         self.bound = true;
+        let jid = look::look(&on_stream(element))
+            .ok()
+            .and_then(|l| l.bound_jid);
+        self.account = jid.map(|jid| jid.split('/').next().unwrap_or_default().to_owned());
         self.auth_ids = Vec::new();
         if let Some(session) = &mut self.session {
             session.bound();

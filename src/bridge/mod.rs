@@ -8,9 +8,16 @@
 //! [`Bridge::poll_abort`] and [`Bridge::poll_request`] until each is empty, write [`Bridge::output`] to the
 //! client, and wait until [`Bridge::poll_timeout`] or the next input.
 
+mod carried;
 mod close;
 mod down;
 mod explain;
+mod identity;
+mod managed;
+mod outbox;
+mod parting;
+mod resume;
+mod returns;
 #[cfg(test)]
 mod tests;
 mod up;
@@ -19,9 +26,17 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use zeroize::Zeroizing;
 
+pub use self::managed::SmId;
+pub use self::resume::{ClientSide, Kept, Remains};
+
+use self::carried::Pending;
+use self::identity::Identity;
+use self::managed::Managed;
+use self::outbox::Outbox;
+use self::parting::Parting;
 use crate::bosh::{
     self, Failure, HttpReply, KeySeed, Request, RequestKey, Requested, Rid, Session,
 };
@@ -39,6 +54,20 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 /// The same when xbosh stops (S-47).
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
 
+/// Who answers XEP-0198.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// We do.
+    Local {
+        /// How long a stream waits for its client; none can be resumed if this is zero.
+        resume_window: Duration,
+    },
+    /// The server does.
+    Pass,
+    /// Nobody.
+    Off,
+}
+
 /// What a bridge is made with.
 pub struct Options {
     /// Default and allowed domains.
@@ -55,6 +84,8 @@ pub struct Options {
     pub setup_timeout: Duration,
     /// `xml:lang` when the client gave none.
     pub default_lang: String,
+    /// Stream management.
+    pub mode: Mode,
     /// Fresh random bits; the core has no source of its own.
     pub random: Box<dyn FnMut() -> u64 + Send>,
 }
@@ -91,6 +122,32 @@ pub enum Event {
     Bound,
     /// What was taken out of the manager's features.
     Filtered(Vec<String>),
+    /// The stream can be resumed by this name until [`Event::Over`].
+    Resumable {
+        /// Its name.
+        id: SmId,
+        /// Whose it is, where that showed at login.
+        user: Option<String>,
+    },
+    /// The client wants to take up an earlier stream; answer by [`Bridge::refuse_resume`], or hand its half
+    /// over by [`Bridge::detach`].
+    Resume {
+        /// The earlier stream's name.
+        previd: SmId,
+        /// How many of its stanzas the client has.
+        h: u32,
+        /// Who has logged in, where that showed.
+        user: Option<String>,
+    },
+    /// The stream cannot be resumed any more.
+    Over {
+        /// Its name.
+        id: SmId,
+        /// What is left of it; `None` if nobody will ask.
+        remains: Option<Remains>,
+    },
+    /// Something on the way cuts requests that were held for this long (T-11).
+    Cut(Duration),
     /// The stream ended with an error; for the log.
     Fault(StreamFault),
 }
@@ -114,13 +171,19 @@ enum Stage {
     Waiting,
     /// Elements flow.
     Open,
-    /// The client has closed its stream; what still comes down is delivered (S-17).
+    /// The client has asked for an earlier stream; nothing more is read from it until that is decided.
+    Resuming,
+    /// The client's connection is gone, its stream waits for it (S-50).
+    Away,
+    /// The client has closed its stream, or is about to be told why we do; what still comes down is delivered
+    /// (S-17).
     Leaving,
     /// Nothing more is written to the client.
     Closed,
 }
 
 /// What the client's header said, kept for a restart, and what ours says.
+#[derive(Clone)]
 struct Peer {
     accepted: Accepted,
     /// `from` of our header.
@@ -144,7 +207,27 @@ pub struct Bridge {
     auth_ids: Vec<String>,
     peer: Option<Peer>,
     session: Option<Session>,
-    out: BytesMut,
+    outbox: Outbox,
+    /// What the client sent and the manager has not answered for.
+    pending: Pending,
+    /// Stream management, once enabled.
+    managed: Option<Managed>,
+    /// Mode `pass`: the server manages the stream.
+    passed_sm: bool,
+    /// The client's last word about its state (XEP-0352) was `<inactive/>`.
+    csi_inactive: bool,
+    /// What `<authenticate/>` asked of stream management.
+    asked_inline: crate::stream::inline::Asked,
+    identity: Identity,
+    /// Bare JID, once bound.
+    account: Option<String>,
+    /// What an earlier stream left for the client, with the time of each.
+    kept: Vec<(Kept, String)>,
+    parting: Option<Parting>,
+    /// The error that the stream ends with once the manager's last replies are in.
+    farewell: Option<StreamFault>,
+    /// The longest that the session's requests were held.
+    longest_hold: Duration,
     /// What came down while the client owed a header.
     stash: BytesMut,
     events: VecDeque<Event>,
@@ -152,6 +235,7 @@ pub struct Bridge {
     header_patience: Option<Instant>,
     features_due: Option<Instant>,
     stalled_until: Option<Instant>,
+    away_until: Option<Instant>,
 }
 
 impl fmt::Debug for Bridge {
@@ -160,7 +244,7 @@ impl fmt::Debug for Bridge {
             .field("stage", &self.stage)
             .field("bound", &self.bound)
             .field("session", &self.session)
-            .field("out", &self.out.len())
+            .field("outbox", &self.outbox.len())
             .finish_non_exhaustive()
     }
 }
@@ -181,13 +265,25 @@ impl Bridge {
             auth_ids: Vec::new(),
             peer: None,
             session: None,
-            out: BytesMut::new(),
+            outbox: Outbox::default(),
+            pending: Pending::default(),
+            managed: None,
+            passed_sm: false,
+            csi_inactive: false,
+            asked_inline: crate::stream::inline::Asked::default(),
+            identity: Identity::default(),
+            account: None,
+            kept: Vec::new(),
+            parting: None,
+            farewell: None,
+            longest_hold: Duration::ZERO,
             stash: BytesMut::new(),
             events: VecDeque::new(),
             header_due: Some(now + options.header_timeout),
             header_patience: None,
             features_due: None,
             stalled_until: None,
+            away_until: None,
             options,
         }
     }
@@ -203,18 +299,20 @@ impl Bridge {
 
     /// The client's connection is gone, or it closed its half without `</stream:stream>`.
     pub fn handle_client_gone(&mut self, now: Instant) {
-        if self.stage == Stage::Closed {
-            return;
+        match self.stage {
+            Stage::Closed => self.outbox.clear(),
+            Stage::Away => {}
+            Stage::Leaving => {
+                // It has said goodbye already; replies are still collected upstream.
+                self.outbox.clear();
+                self.close_client();
+            }
+            Stage::Open if self.is_resumable() => self.wait_for_return(now),
+            // T-28: at once, so that messages go to offline storage and no ghost stays online.
+            Stage::Open | Stage::Resuming | Stage::Header { .. } | Stage::Waiting => {
+                self.part(CLOSE_LIMIT, now);
+            }
         }
-        if self.stage == Stage::Leaving {
-            // It has said goodbye already; replies are still collected upstream.
-            self.out.clear();
-        }
-        self.stage = Stage::Closed;
-        self.out.clear();
-        self.stash.clear();
-        // T-28: at once, so that messages go to offline storage and no ghost stays online.
-        self.end_session(CLOSE_LIMIT, now);
     }
 
     /// Where the manager of the domain is, or why that is not known.
@@ -325,34 +423,49 @@ impl Bridge {
         }
         if over(self.stalled_until) {
             self.stalled_until = None;
-            self.out.clear();
-            self.fail(FaultReason::SlowReader, None, now);
+            self.drop_slow_reader(now);
         }
+        if over(self.away_until) {
+            self.away_is_over(now);
+        }
+        self.check_parting(now);
+    }
+
+    /// The machine slept, or its network changed. See [`Session::renew`].
+    pub fn handle_renewal(&mut self, slept: Duration, now: Instant) {
+        self.with_session(now, |session| session.renew(slept, now));
+    }
+
+    /// The network may be better than it was. See [`Session::hurry`].
+    pub fn handle_network(&mut self, now: Instant) {
+        self.with_session(now, |session| session.hurry(now));
     }
 
     /// xbosh stops: the client is told, the session ended (S-47).
     pub fn shutdown(&mut self, now: Instant) {
-        if self.stage == Stage::Leaving {
-            self.end_session(SHUTDOWN_LIMIT, now);
-        } else {
-            self.fail_within(FaultReason::Shutdown, None, SHUTDOWN_LIMIT, now);
+        match self.stage {
+            Stage::Leaving => self.end_session(SHUTDOWN_LIMIT, now),
+            // Nobody is there to be told; what never arrived goes back.
+            Stage::Away => self.part(SHUTDOWN_LIMIT, now),
+            _ => self.fail_within(FaultReason::Shutdown, None, SHUTDOWN_LIMIT, now),
         }
+        self.finish_parting(Some(SHUTDOWN_LIMIT), now);
     }
 
     /// What is to be written to the client.
     #[must_use]
     pub fn output(&self) -> &[u8] {
-        &self.out
+        if self.stage == Stage::Away {
+            return &[];
+        }
+        self.outbox.unwritten()
     }
 
     /// The first `count` bytes of [`Self::output`] are written.
     pub fn consume_output(&mut self, count: usize, now: Instant) {
-        self.out.advance(count.min(self.out.len()));
-        if self.out.is_empty() && self.out.capacity() > 64 * 1024 {
-            // A burst must not stay in memory for the life of an idle stream.
-            self.out = BytesMut::new();
-        }
+        self.outbox.wrote(count);
         self.flow(now);
+        self.ask_for_ack();
     }
 
     /// Whether more bytes from the client are welcome (S-25).
@@ -364,12 +477,12 @@ impl Bridge {
                 self.framer.buffered() <= self.options.limits.max_header_bytes
             }
             Stage::Open => {
-                self.out.len() < self.options.buffer_bytes
+                self.outbox.len() < self.options.buffer_bytes
                     && self.session.as_ref().is_some_and(Session::wants_payloads)
                     // One byte more than the limit tells an element that is too large.
                     && self.framer.buffered() <= self.options.limits.max_element_bytes
             }
-            Stage::Leaving | Stage::Closed => false,
+            Stage::Resuming | Stage::Away | Stage::Leaving | Stage::Closed => false,
         }
     }
 
@@ -421,11 +534,21 @@ impl Bridge {
             self.header_patience,
             self.features_due,
             self.stalled_until,
+            self.away_until,
+            self.parting.as_ref().map(|parting| parting.until),
         ];
         own.into_iter()
             .flatten()
             .chain(self.session.as_ref().and_then(Session::poll_timeout))
             .min()
+    }
+
+    /// The longest that one request was held until it was answered.
+    #[must_use]
+    pub fn longest_hold(&self) -> Duration {
+        self.session.as_ref().map_or(self.longest_hold, |s| {
+            s.longest_hold().max(self.longest_hold)
+        })
     }
 
     /// The domain of the stream, once known.
@@ -446,6 +569,7 @@ impl Bridge {
         if let Some(session) = &mut self.session {
             act(session);
             self.drain_session(now);
+            self.check_parting(now);
             self.flow(now);
             self.pump(now);
         }
@@ -458,7 +582,8 @@ impl Bridge {
                 bosh::Event::Payload { element, lang } => {
                     self.on_payload(&element, lang.as_deref(), now)
                 }
-                bosh::Event::Confirmed(_) | bosh::Event::Cut(_) => {}
+                bosh::Event::Confirmed(payloads) => self.on_confirmed(payloads),
+                bosh::Event::Cut(limit) => self.events.push_back(Event::Cut(limit)),
                 bosh::Event::Redirect { status, location } => {
                     self.events.push_back(Event::Redirect { status, location });
                 }
@@ -474,8 +599,7 @@ impl Bridge {
         }
         self.header_written = true;
         self.header_patience = None;
-        let random = &mut self.options.random;
-        let fresh = Zeroizing::new(format!("{:016x}{:016x}", random(), random()));
+        let fresh = Zeroizing::new(self.fresh_id());
         let peer = self.peer.as_ref();
         let accepted = peer.map(|peer| &peer.accepted);
         ServerHeader {
@@ -490,12 +614,18 @@ impl Bridge {
                 .unwrap_or(&self.options.default_lang),
             version: accepted.map_or(Some(Version::V1_0), |a| a.version),
         }
-        .write(&mut self.out);
+        .write(self.outbox.buffer());
+    }
+
+    /// 128 random bits as text.
+    fn fresh_id(&mut self) -> String {
+        let random = &mut self.options.random;
+        format!("{:016x}{:016x}", random(), random())
     }
 
     /// Backpressure from the client's side (S-25): a full buffer delays the next poll, for a while.
     fn flow(&mut self, now: Instant) {
-        let full = self.out.len() + self.stash.len() >= self.options.buffer_bytes;
+        let full = self.outbox.len() + self.stash.len() >= self.options.buffer_bytes;
         let Some(session) = &mut self.session else {
             return;
         };
@@ -510,7 +640,7 @@ impl Bridge {
                     .map_or(Duration::from_secs(60), |g| g.inactivity_or_default());
                 self.stalled_until = Some(now + inactivity / 2);
             }
-            (false, Some(_)) if self.out.len() < self.options.buffer_bytes / 2 => {
+            (false, Some(_)) if self.outbox.len() < self.options.buffer_bytes / 2 => {
                 session.set_receiving(true);
                 self.stalled_until = None;
             }

@@ -9,9 +9,10 @@ use zeroize::Zeroizing;
 use super::{Bridge, CLOSE_LIMIT, Event, HEADER_PATIENCE, Peer, RESTART_LIMIT, Sasl, Stage};
 use crate::bosh::PayloadClass;
 use crate::stream::STREAM_CLOSE;
-use crate::stream::classify::{self, Batch, Kind, Sasl1};
+use crate::stream::classify::{self, Batch, Kind, Sasl1, Sasl2};
 use crate::stream::error::FaultReason;
 use crate::stream::header::{Accepted, ClientHeader, Rejected};
+use crate::stream::inline;
 use crate::xml::{Element, Frame, Header, XmlError};
 
 /// Most `jabber:iq:auth` requests remembered.
@@ -61,7 +62,9 @@ impl Bridge {
                 .session
                 .as_ref()
                 .is_some_and(crate::bosh::Session::wants_payloads),
-            Stage::Waiting | Stage::Leaving | Stage::Closed => false,
+            Stage::Waiting | Stage::Resuming | Stage::Away | Stage::Leaving | Stage::Closed => {
+                false
+            }
         }
     }
 
@@ -153,13 +156,22 @@ impl Bridge {
         }
         let kind = Kind::of(element.namespace(), element.local());
         match kind {
-            Kind::Sasl1(Sasl1::Auth | Sasl1::Response) => self.sasl = Sasl::Exchange,
+            Kind::Sasl1(Sasl1::Auth | Sasl1::Response) => {
+                self.sasl = Sasl::Exchange;
+                self.identity.note(element);
+            }
+            Kind::Sasl2(Sasl2::Authenticate | Sasl2::Response) => {
+                self.identity.note(element);
+                if element.local() == "authenticate" {
+                    return self.send_authenticate(element, now);
+                }
+            }
             Kind::StartTls | Kind::TlsOther => return self.refuse_tls(now),
             Kind::Compress => {
-                self.out.extend_from_slice(classify::COMPRESS_FAILURE);
+                self.outbox.push(classify::COMPRESS_FAILURE);
                 return;
             }
-            Kind::StreamManagement => return self.refuse_stream_management(element),
+            Kind::StreamManagement => return self.on_sm_element(element, now),
             Kind::StreamError => {
                 tracing::info!("the client ended its stream with an error");
                 return self.on_end(now);
@@ -172,41 +184,61 @@ impl Bridge {
                 return self.fail(FaultReason::WrongNamespace, None, now);
             }
             Kind::Stanza if !self.bound => self.watch_iq_auth(element),
-            Kind::Sasl1(_) | Kind::Sasl2(_) | Kind::Stanza | Kind::Csi | Kind::Other => {}
+            Kind::Csi => self.csi_inactive = element.local() == "inactive",
+            Kind::Sasl1(_) | Kind::Sasl2(_) | Kind::Stanza | Kind::Other => {}
         }
+        let class = match kind.batch() {
+            Batch::Stanzas => PayloadClass::Together,
+            Batch::Alone => PayloadClass::Alone,
+        };
+        let mut counted = false;
+        if kind == Kind::Stanza
+            && let Some(managed) = &mut self.managed
+        {
+            managed.received += 1;
+            counted = true;
+        }
+        self.send_up(element, class, counted);
+    }
+
+    /// Hands an element to the session. `counted`: it counts in stream management.
+    pub(super) fn send_up(&mut self, element: &Element, class: PayloadClass, counted: bool) {
         let lang = self
             .peer
             .as_ref()
             .and_then(|peer| peer.accepted.lang.as_deref());
         let mut payload = BytesMut::with_capacity(element.len() + 64);
         element.write_for_body(lang, &mut payload);
-        let class = match kind.batch() {
-            Batch::Stanzas => PayloadClass::Together,
-            Batch::Alone => PayloadClass::Alone,
-        };
         if let Some(session) = &mut self.session {
+            self.pending.push(element, counted);
             session.send(payload.freeze(), class);
+        }
+    }
+
+    /// S-42: what SASL2 asks of stream management is ours to answer.
+    fn send_authenticate(&mut self, element: &Element, now: Instant) {
+        if self.options.mode == super::Mode::Pass {
+            return self.send_up(element, PayloadClass::Alone, false);
+        }
+        let mut payload = BytesMut::with_capacity(element.len() + 64);
+        element.write_for_body(None, &mut payload);
+        let Ok((bytes, asked)) = inline::cut(&payload) else {
+            return self.fail(FaultReason::ElementTooLarge, None, now);
+        };
+        self.asked_inline = asked;
+        if let Some(session) = &mut self.session {
+            self.pending.push_own();
+            session.send(bytes.into(), PayloadClass::Alone);
         }
     }
 
     /// S-37 with local TLS off: not offered, so refused, and the stream is over.
     fn refuse_tls(&mut self, now: Instant) {
         self.write_header();
-        self.out.extend_from_slice(classify::TLS_FAILURE);
-        self.out.extend_from_slice(STREAM_CLOSE);
+        self.outbox.push(classify::TLS_FAILURE);
+        self.outbox.push(STREAM_CLOSE);
         self.close_client();
         self.end_session(CLOSE_LIMIT, now);
-    }
-
-    /// Not offered, so never passed on: the manager and xbosh would count differently (T-29).
-    fn refuse_stream_management(&mut self, element: &Element) {
-        if matches!(element.local(), "enable" | "resume") {
-            let namespace = crate::xml::escape::attribute(element.namespace()).to_string();
-            let failed = format!(
-                "<failed xmlns='{namespace}'><feature-not-implemented xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>"
-            );
-            self.out.extend_from_slice(failed.as_bytes());
-        }
     }
 
     /// Remembers a login by XEP-0078: its result binds (T-17).

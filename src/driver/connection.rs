@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use futures_util::future::{AbortHandle, Abortable, Aborted};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::clock;
 use super::endpoint::{Endpoints, Resolved, redirect_target};
+use super::resume::{Attachment, Found, Owner, Registry, Returned};
 use crate::bosh::{Failure, HttpReply, Request, RequestKey};
-use crate::bridge::{self, Bridge};
+use crate::bridge::{self, Bridge, SmId};
 use crate::config::ChannelBinding;
 use crate::http::{ExchangeRequest, SessionClient};
 use crate::stream::error::FaultReason;
@@ -45,6 +47,7 @@ enum Sent {
 pub(super) struct Shared {
     pub(super) config: Arc<crate::config::Config>,
     pub(super) endpoints: Endpoints,
+    pub(super) registry: Arc<Registry>,
 }
 
 /// Serves one client until both its stream and its session are over.
@@ -60,7 +63,7 @@ pub(super) async fn serve(
     let (written_tx, written_rx) = mpsc::unbounded_channel();
     let connection = Connection {
         bridge,
-        client,
+        client: Some(client),
         peer,
         shared,
         manager: None,
@@ -70,6 +73,9 @@ pub(super) async fn serve(
         written_rx,
         output_closed: false,
         input_closed: false,
+        door: None,
+        given: None,
+        claimed: None,
     };
     connection.run(stop).await;
 }
@@ -99,6 +105,9 @@ fn bridge_options(config: &crate::config::Config) -> bridge::Options {
         header_timeout: limits.header_timeout,
         setup_timeout: limits.setup_timeout,
         default_lang: config.bosh.lang.clone(),
+        mode: bridge::Mode::Local {
+            resume_window: Duration::from_secs(60),
+        },
         random: Box::new(random),
     }
 }
@@ -115,11 +124,14 @@ fn random() -> u64 {
 struct Manager {
     client: SessionClient,
     resolved: Resolved,
+    /// Names the way in what is learnt about it.
+    way: String,
 }
 
 struct Connection {
     bridge: Bridge,
-    client: TcpStream,
+    /// None while the stream waits for its client, or the client for an answer elsewhere.
+    client: Option<TcpStream>,
     peer: SocketAddr,
     shared: Arc<Shared>,
     manager: Option<Manager>,
@@ -129,6 +141,12 @@ struct Connection {
     written_rx: mpsc::UnboundedReceiver<Sent>,
     output_closed: bool,
     input_closed: bool,
+    /// Where clients come in that resume this stream.
+    door: Option<mpsc::UnboundedReceiver<Attachment>>,
+    /// The client was handed to the stream that it resumes, unless it comes back here.
+    given: Option<oneshot::Receiver<Returned>>,
+    /// The lost stream whose messages the client is to get here.
+    claimed: Option<SmId>,
 }
 
 impl Connection {
@@ -145,7 +163,7 @@ impl Connection {
                 linger_until = Some(clock::now() + linger);
             }
             if self.bridge.is_finished() && self.output_closed && self.input_closed {
-                return;
+                return self.end();
             }
             let timeout = self
                 .bridge
@@ -174,8 +192,10 @@ impl Connection {
                 Some((key, result)) = self.running.next(), if !self.running.is_empty() => {
                     self.on_finished(key, result);
                 }
-                ready = self.client.writable(), if writing => self.write(ready),
-                ready = self.client.readable(), if reading => self.read(ready),
+                ready = writable(self.client.as_ref()), if writing => self.write(ready),
+                ready = readable(self.client.as_ref()), if reading => self.read(ready),
+                Some(attachment) = next(&mut self.door) => self.on_attachment(attachment),
+                back = returned(&mut self.given), if self.given.is_some() => self.on_returned(back),
                 () = timer.as_mut(), if timeout.is_some() => {
                     let now = clock::now();
                     if linger_until.is_some_and(|until| until <= now) {
@@ -213,6 +233,26 @@ impl Connection {
             bridge::Event::Filtered(removed) => {
                 tracing::debug!(client = %self.peer, domain = self.bridge.domain(), ?removed, "took out stream features");
             }
+            bridge::Event::Resumable { id, user } => {
+                let (door, visitors) = mpsc::unbounded_channel();
+                self.door = Some(visitors);
+                self.shared.registry.add(id, self.owner(user), door);
+            }
+            bridge::Event::Resume { previd, h, user } => self.on_resume(previd, h, user),
+            bridge::Event::Over { id, remains } => {
+                self.shared.registry.remove(id, remains, clock::now());
+                self.close_door();
+            }
+            bridge::Event::Cut(limit) => {
+                tracing::info!(
+                    domain = self.bridge.domain(),
+                    seconds = limit.as_secs(),
+                    "something on the way cuts long polls: they are kept shorter from now on"
+                );
+                if let Some(manager) = &self.manager {
+                    self.shared.endpoints.habits().cut(&manager.way, limit);
+                }
+            }
             bridge::Event::Fault(fault) => {
                 let domain = self.bridge.domain();
                 match fault.reason {
@@ -227,12 +267,22 @@ impl Connection {
 
     fn on_resolve(&mut self, domain: &str) {
         let answer = self.shared.endpoints.resolve(domain).map(|resolved| {
-            let endpoint = resolved.endpoint.clone();
+            let way = format!("{domain} {}", resolved.url.authority());
+            let mut endpoint = resolved.endpoint.clone();
+            endpoint.bosh.wait = self
+                .shared
+                .endpoints
+                .habits()
+                .wait(&way, endpoint.bosh.wait);
             let client = self
                 .shared
                 .endpoints
                 .client(&resolved.url, &resolved.connector);
-            self.manager = Some(Manager { client, resolved });
+            self.manager = Some(Manager {
+                client,
+                resolved,
+                way,
+            });
             endpoint
         });
         self.bridge.handle_endpoint(answer, clock::now());
@@ -311,7 +361,8 @@ impl Connection {
 
     fn write(&mut self, ready: io::Result<()>) {
         let now = clock::now();
-        match ready.and_then(|()| self.client.try_write(self.bridge.output())) {
+        let Some(client) = &self.client else { return };
+        match ready.and_then(|()| client.try_write(self.bridge.output())) {
             Ok(count) => self.bridge.consume_output(count, now),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => {
@@ -324,10 +375,11 @@ impl Connection {
     fn read(&mut self, ready: io::Result<()>) {
         let mut buffer = [0; READ_BYTES];
         for _ in 0..READ_TURNS {
+            let Some(client) = &self.client else { return };
             match ready
                 .as_ref()
                 .map_err(|e| io::Error::from(e.kind()))
-                .and_then(|()| self.client.try_read(&mut buffer))
+                .and_then(|()| client.try_read(&mut buffer))
             {
                 Ok(0) => {
                     self.input_closed = true;
@@ -356,16 +408,167 @@ impl Connection {
     }
 
     fn on_client_gone(&mut self) {
-        if !self.bridge.is_client_closed() {
+        let was_closed = self.bridge.is_client_closed();
+        self.bridge.handle_client_gone(clock::now());
+        if self.bridge.is_away() {
+            self.client = None;
+            tracing::info!(client = %self.peer, domain = self.bridge.domain(), "client went away, its stream waits for it");
+        } else if !was_closed {
             tracing::info!(client = %self.peer, domain = self.bridge.domain(), "client went away");
         }
-        self.bridge.handle_client_gone(clock::now());
     }
 
     async fn close_output(&mut self) {
         self.output_closed = true;
-        use tokio::io::AsyncWriteExt as _;
-        // Fails only if the client is gone, which is what we want.
-        let _ = self.client.shutdown().await;
+        match &mut self.client {
+            // Fails only if the client is gone, which is what we want.
+            Some(client) => drop(client.shutdown().await),
+            None => self.input_closed = true,
+        }
+    }
+
+    /// Whose stream this is.
+    fn owner(&self, user: Option<String>) -> Owner {
+        Owner {
+            domain: self.bridge.domain().unwrap_or_default().to_owned(),
+            user,
+        }
+    }
+
+    /// The client names an earlier stream: it is handed over to it, or stays.
+    fn on_resume(&mut self, previd: SmId, h: u32, user: Option<String>) {
+        let now = clock::now();
+        let owner = self.owner(user);
+        match self.shared.registry.find(&previd, &owner, h, now) {
+            Found::Live(door) => {
+                let Some(client) = self.client.take() else {
+                    return;
+                };
+                let (back, given) = oneshot::channel();
+                let attachment = Attachment {
+                    client,
+                    peer: self.peer,
+                    side: self.bridge.detach(),
+                    h,
+                    back,
+                };
+                self.given = Some(given);
+                if let Err(mpsc::error::SendError(attachment)) = door.send(attachment) {
+                    attachment.decline();
+                }
+            }
+            Found::Gone(h, kept) => {
+                self.claimed = Some(previd);
+                self.bridge.refuse_resume(Some(h), kept, now);
+            }
+            Found::Unknown => self.bridge.refuse_resume(None, Vec::new(), now),
+        }
+    }
+
+    /// The other stream has the client, or could not take it.
+    fn on_returned(&mut self, back: Option<Returned>) {
+        self.given = None;
+        let now = clock::now();
+        match back {
+            Some(Returned { client, side }) => {
+                self.client = Some(client);
+                self.bridge.take_back(side, now);
+            }
+            None => {
+                self.input_closed = true;
+                self.output_closed = true;
+                self.bridge.given_away(now);
+            }
+        }
+    }
+
+    /// A client resumes this stream.
+    fn on_attachment(&mut self, attachment: Attachment) {
+        if !self.bridge.can_attach() {
+            return attachment.decline();
+        }
+        let Attachment {
+            client,
+            peer,
+            side,
+            h,
+            back,
+        } = attachment;
+        let farewell = self.bridge.attach(side, h, clock::now());
+        drop(back);
+        if let Some(old) = self.client.replace(client) {
+            tokio::spawn(dismiss(old, farewell));
+        }
+        self.peer = peer;
+        self.input_closed = false;
+        tracing::info!(client = %peer, domain = self.bridge.domain(), "client resumed its stream");
+    }
+
+    /// Nobody can come in any more; who is already there goes back.
+    fn close_door(&mut self) {
+        if let Some(mut door) = self.door.take() {
+            door.close();
+            while let Ok(attachment) = door.try_recv() {
+                attachment.decline();
+            }
+        }
+    }
+
+    /// The last thing a connection does.
+    fn end(mut self) {
+        self.close_door();
+        if let Some(manager) = &self.manager {
+            let longest = self.bridge.longest_hold();
+            let configured = manager.resolved.endpoint.bosh.wait;
+            self.shared
+                .endpoints
+                .habits()
+                .held(&manager.way, longest, configured);
+        }
+        let kept = self.bridge.take_kept();
+        if let Some(id) = &self.claimed
+            && !kept.is_empty()
+        {
+            self.shared.registry.put_back(id, kept);
+        }
+    }
+}
+
+/// Tells an old connection why it ends; it may be dead.
+async fn dismiss(mut client: TcpStream, farewell: Vec<u8>) {
+    let telling = async {
+        // Nobody may be there to hear it.
+        let _ = client.write_all(&farewell).await;
+        let _ = client.shutdown().await;
+    };
+    drop(tokio::time::timeout(LINGER, telling).await);
+}
+
+async fn writable(client: Option<&TcpStream>) -> io::Result<()> {
+    match client {
+        Some(client) => client.writable().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn readable(client: Option<&TcpStream>) -> io::Result<()> {
+    match client {
+        Some(client) => client.readable().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next(door: &mut Option<mpsc::UnboundedReceiver<Attachment>>) -> Option<Attachment> {
+    match door {
+        Some(door) => door.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The client that came back, or `None` once it was taken.
+async fn returned(given: &mut Option<oneshot::Receiver<Returned>>) -> Option<Returned> {
+    match given {
+        Some(given) => given.await.ok(),
+        None => std::future::pending().await,
     }
 }

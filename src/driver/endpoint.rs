@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use url::Url;
 
+use super::habits::Habits;
 use crate::bridge;
 use crate::config::{Config, Domain};
 use crate::connect::{ConnectError, Connector};
@@ -16,6 +17,7 @@ use crate::stream::error::FaultReason;
 pub(super) struct Endpoints {
     domains: Arc<HashMap<String, Known>>,
     client: ClientOptions,
+    habits: Arc<Habits>,
 }
 
 #[derive(Clone, Debug)]
@@ -53,6 +55,7 @@ impl Endpoints {
         Ok(Self {
             domains: Arc::new(domains),
             client,
+            habits: Arc::default(),
         })
     }
 
@@ -76,6 +79,11 @@ impl Endpoints {
             url: known.url.clone(),
             connector: known.connector.clone(),
         })
+    }
+
+    /// What was learnt about the ways to managers.
+    pub(super) fn habits(&self) -> &Habits {
+        &self.habits
     }
 
     /// A client for one session.

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::connection::{Shared, serve};
 use super::endpoint::Endpoints;
+use super::resume::Registry;
 use crate::config::Config;
 use crate::connect::ConnectError;
 use crate::stream::STREAM_CLOSE;
@@ -59,6 +60,7 @@ pub struct Sidecar {
     addresses: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
     acceptors: JoinSet<()>,
+    registry: Arc<Registry>,
 }
 
 impl Sidecar {
@@ -83,9 +85,11 @@ impl Sidecar {
             .collect::<Result<Vec<_>, _>>()?;
         let slots = Arc::new(tokio::sync::Semaphore::new(config.limits.max_streams));
         let shared = Arc::new(Shared {
+            registry: Arc::new(Registry::new(config.limits.buffer_bytes)),
             config: Arc::new(config),
             endpoints,
         });
+        let registry = Arc::clone(&shared.registry);
         let (stop, stopped) = watch::channel(false);
         let mut acceptors = JoinSet::new();
         for listener in listeners {
@@ -100,6 +104,7 @@ impl Sidecar {
             addresses,
             stop,
             acceptors,
+            registry,
         })
     }
 
@@ -116,6 +121,7 @@ impl Sidecar {
         if tokio::time::timeout(STOP_LIMIT, all).await.is_err() {
             tracing::warn!("some sessions did not end in time");
         }
+        self.registry.close();
     }
 }
 

@@ -3,6 +3,8 @@
 pub mod clock;
 mod connection;
 mod endpoint;
+mod habits;
 mod listener;
+mod resume;
 
 pub use listener::{RunError, Sidecar, run};

@@ -6,12 +6,16 @@
 //! - [`header`]: read the client's stream header, write ours.
 //! - [`features`]: what is taken out of the server's `<stream:features/>`, and why.
 //! - [`classify`]: what a first-level element is, and what may travel beside it in one `<body/>`.
+//! - [`inline`]: stream management inside SASL2, cut out and answered by us.
+//! - [`look`]: what a stanza says of itself.
 //! - [`error`]: stream errors, and the one table from reasons to conditions and texts.
 
 pub mod classify;
 pub mod error;
 pub mod features;
 pub mod header;
+pub mod inline;
+pub mod look;
 pub mod ns;
 
 mod scan;

@@ -28,6 +28,12 @@ pub const REGISTER_FEATURE: &str = "http://jabber.org/features/iq-register";
 pub const SM: &str = "urn:xmpp:sm:3";
 /// Stream management, the version before.
 pub const SM_2: &str = "urn:xmpp:sm:2";
+/// Delivery receipts (XEP-0184).
+pub const RECEIPTS: &str = "urn:xmpp:receipts";
+/// Stanza ids (XEP-0359).
+pub const STANZA_ID: &str = "urn:xmpp:sid:0";
+/// Conditions of stanza errors (RFC 6120 section 8.3.3).
+pub const STANZA_ERROR: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 /// Pipelining (XEP-0305).
 pub const PIPELINING: &str = "urn:xmpp:features:pipelining";
 /// Client state indication (XEP-0352).

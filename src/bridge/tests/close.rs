@@ -23,23 +23,6 @@ fn s17_client_closes() {
     assert!(rig.bridge.is_finished());
 }
 
-/// T-28: a client that vanishes ends its session at once; nothing is written to it.
-#[test]
-fn t28_client_vanishes() {
-    let (mut rig, poll) = Rig::online();
-    rig.client("<message id='1'/>");
-    let message = rig.request();
-    rig.bridge.handle_client_gone(rig.now);
-    rig.settle();
-    rig.payload(&poll, "<message xmlns='jabber:client' id='x'/>");
-    let terminate = rig.request();
-    assert!(text(&terminate).contains("type='terminate'/>"));
-    rig.payload(&message, "");
-    rig.payload(&terminate, "");
-    assert_eq!(rig.output(), "");
-    assert!(rig.bridge.is_finished());
-}
-
 /// The client leaves while the session is being made.
 #[test]
 fn s17_client_closes_during_set_up() {

@@ -3,13 +3,16 @@
 mod close;
 mod header;
 mod login;
+mod managed;
 mod relay;
+mod resume;
+mod vanish;
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{Bridge, Endpoint, Event, Options};
+use super::{Bridge, Endpoint, Event, Mode, Options};
 use crate::bosh::{Failure, FailureKind, HttpReply, Request};
 use crate::config;
 use crate::stream::error::FaultReason;
@@ -24,6 +27,8 @@ pub(super) const SASL_FEATURES: &str = "<stream:features><mechanisms xmlns='urn:
      <mechanism>PLAIN</mechanism></mechanisms></stream:features>";
 pub(super) const BIND_FEATURES: &str =
     "<stream:features><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></stream:features>";
+/// The same as the client gets them.
+pub(super) const BIND_OFFER: &str = "<stream:features><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/><sm xmlns='urn:xmpp:sm:3'/></stream:features>";
 pub(super) const AUTH: &str =
     "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>AGEAYg==</auth>";
 pub(super) const SUCCESS: &str = "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>";
@@ -56,7 +61,16 @@ impl Rig {
         Self::with(HeaderRules::default())
     }
 
+    pub(super) fn in_mode(mode: Mode) -> Self {
+        Self::made(HeaderRules::default(), mode)
+    }
+
     pub(super) fn with(rules: HeaderRules) -> Self {
+        let resume_window = Duration::from_secs(60);
+        Self::made(rules, Mode::Local { resume_window })
+    }
+
+    fn made(rules: HeaderRules, mode: Mode) -> Self {
         let now = crate::driver::clock::now();
         let mut counter = 0;
         let options = Options {
@@ -69,13 +83,14 @@ impl Rig {
             },
             filter: Filter {
                 channel_binding: crate::stream::features::ChannelBinding::Filter,
-                remove_sm: true,
+                remove_sm: mode != Mode::Pass,
                 max_stanza_bytes: 20_000,
             },
             buffer_bytes: 100_000,
             header_timeout: Duration::from_secs(30),
             setup_timeout: Duration::from_secs(60),
             default_lang: "en".into(),
+            mode,
             random: Box::new(move || {
                 counter += 1;
                 counter
@@ -190,22 +205,36 @@ impl Rig {
 
     /// Header sent, session granted, these features delivered.
     pub(super) fn negotiating(features: &str) -> Self {
-        let mut rig = Self::new();
-        rig.client(HEADER);
-        let creation = rig.request();
-        rig.reply(&creation, GRANT, features);
-        rig
+        Self::new().granted(GRANT, features)
+    }
+
+    fn granted(mut self, grant: &str, features: &str) -> Self {
+        self.client(HEADER);
+        let creation = self.request();
+        self.reply(&creation, grant, features);
+        self
     }
 
     /// Logged in with PLAIN and bound; the output so far is discarded. Returns the held poll.
     pub(super) fn online() -> (Self, Request) {
-        let mut rig = Self::negotiating(SASL_FEATURES);
-        rig.client(AUTH);
+        Self::new().log_in(GRANT, AUTH)
+    }
+
+    /// Logged in, not bound; the output so far is discarded.
+    pub(super) fn authenticated(self, grant: &str, auth: &str) -> Self {
+        let mut rig = self.granted(grant, SASL_FEATURES);
+        rig.client(auth);
         let auth = rig.request();
         rig.payload(&auth, SUCCESS);
         rig.client(HEADER);
         let restart = rig.request();
         rig.payload(&restart, BIND_FEATURES);
+        rig.output();
+        rig
+    }
+
+    pub(super) fn log_in(self, grant: &str, auth: &str) -> (Self, Request) {
+        let mut rig = self.authenticated(grant, auth);
         rig.client("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>");
         let bind = rig.request();
         rig.payload(

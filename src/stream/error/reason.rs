@@ -117,6 +117,12 @@ reasons! {
     /// The client does not read what comes for it.
     SlowReader = "E-16" PolicyViolation "slow-reader"
         "The client did not read what was sent to it. Connect again.";
+    /// `<enable/>` of stream management came twice.
+    SmTwice = "S-48" PolicyViolation -
+        "The client enabled stream management twice on one stream. Connect again.";
+    /// The stream was resumed on another connection.
+    Replaced = "S-49" Conflict -
+        "The client resumed this stream on another connection.";
     /// We are stopping.
     Shutdown = "E-17" SystemShutdown -
         "xbosh is shutting down. Connect again when it runs.";

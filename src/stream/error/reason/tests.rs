@@ -59,6 +59,10 @@ fn the_table() {
          The client connected but did not start a stream in time. Connect again.
     E-16 policy-violation slow-reader
          The client did not read what was sent to it. Connect again.
+    S-48 policy-violation -
+         The client enabled stream management twice on one stream. Connect again.
+    S-49 conflict -
+         The client resumed this stream on another connection.
     E-17 system-shutdown -
          xbosh is shutting down. Connect again when it runs.
     E-18 internal-server-error configuration
