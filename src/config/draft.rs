@@ -10,7 +10,7 @@ use super::error::{ConfigError, Place};
 use super::proxy::has_password;
 use super::take::Take;
 use super::value::{Setting, Value, display_path};
-use super::{Bosh, ChannelBinding, Config, LogFormat, Tls};
+use super::{Bosh, ChannelBinding, Config, LogFormat, StreamManagementMode, Tls};
 use crate::stream::header::normalise_domain;
 
 /// Every key outside `[domains]`, as written in errors and suggestions.
@@ -29,12 +29,16 @@ pub(super) const KEYS: &[&str] = &[
     "tls.ca_file",
     "tls.client_cert",
     "tls.client_key",
+    "tls.same_certificate",
     "features.channel_binding",
+    "stream_management.mode",
+    "stream_management.resume_window",
     "bosh.wait",
     "bosh.hold",
     "bosh.ver",
     "bosh.max_body_bytes",
     "bosh.lang",
+    "bosh.key_sequence",
     "limits.max_streams",
     "limits.max_stanza_bytes",
     "limits.max_depth",
@@ -58,6 +62,7 @@ pub(super) const DOMAIN_KEYS: &[&str] = &[
     "ver",
     "max_body_bytes",
     "lang",
+    "key_sequence",
 ];
 
 /// `[proxy]` as written; secrets are fetched at the end.
@@ -117,6 +122,7 @@ pub(super) struct DomainDraft {
     pub(super) ver: Option<String>,
     pub(super) max_body_bytes: Option<usize>,
     pub(super) lang: Option<String>,
+    pub(super) key_sequence: Option<bool>,
     pub(super) proxy: Option<ProxyDraft>,
     /// The name as the file has it.
     pub(super) written: Option<String>,
@@ -206,6 +212,18 @@ impl Draft {
             ["tls", "ca_file"] => config.tls.ca_file = Some(take.path()?),
             ["tls", "client_cert"] => config.tls.client_cert = Some(take.path()?),
             ["tls", "client_key"] => config.tls.client_key = Some(take.path()?),
+            ["tls", "same_certificate"] => config.tls.same_certificate = take.bool()?,
+            ["stream_management", "mode"] => {
+                config.stream_management.mode = match take.text()?.as_str() {
+                    "local" => StreamManagementMode::Local,
+                    "pass" => StreamManagementMode::Pass,
+                    "off" => StreamManagementMode::Off,
+                    _ => return Err(take.wrong("must be \"local\", \"pass\" or \"off\"")),
+                }
+            }
+            ["stream_management", "resume_window"] => {
+                config.stream_management.resume_window = take.seconds(0, 3600)?;
+            }
             ["features", "channel_binding"] => {
                 config.features.channel_binding = match take.text()?.as_str() {
                     "filter" => ChannelBinding::Filter,
@@ -221,6 +239,7 @@ impl Draft {
                     "ver" => bosh.ver = take.ver()?,
                     "max_body_bytes" => bosh.max_body_bytes = take.number(BODY.0, BODY.1)?,
                     "lang" => bosh.lang = take.lang()?,
+                    "key_sequence" => bosh.key_sequence = take.bool()?,
                     _ => return Err(unknown(setting)),
                 }
             }
@@ -256,7 +275,10 @@ impl Draft {
                 let domain = self.domain(name, &take)?;
                 return apply_proxy(domain.proxy.get_or_insert_default(), key, &take);
             }
-            ["proxy" | "tls" | "features" | "bosh" | "limits" | "log" | "domains"] => {
+            [
+                "proxy" | "tls" | "features" | "stream_management" | "bosh" | "limits" | "log"
+                | "domains",
+            ] => {
                 if !matches!(setting.value, Value::Other("a table")) {
                     return Err(take.no_table());
                 }
@@ -320,6 +342,7 @@ fn apply_domain(domain: &mut DomainDraft, key: &str, take: &Take<'_>) -> Result<
         "ver" => domain.ver = Some(take.ver()?),
         "max_body_bytes" => domain.max_body_bytes = Some(take.number(BODY.0, BODY.1)?),
         "lang" => domain.lang = Some(take.lang()?),
+        "key_sequence" => domain.key_sequence = Some(take.bool()?),
         "proxy" if matches!(take.0.value, Value::Other("a table")) => {
             domain.proxy.get_or_insert_default();
         }
@@ -384,6 +407,7 @@ impl Bosh {
             ver: domain.ver.clone().unwrap_or_else(|| self.ver.clone()),
             max_body_bytes: domain.max_body_bytes.unwrap_or(self.max_body_bytes),
             lang: domain.lang.clone().unwrap_or_else(|| self.lang.clone()),
+            key_sequence: domain.key_sequence.unwrap_or(self.key_sequence),
         }
     }
 }

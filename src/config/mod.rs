@@ -44,6 +44,8 @@ pub struct Config {
     pub bosh: Bosh,
     /// What is taken out of stream features.
     pub features: Features,
+    /// `[stream_management]`.
+    pub stream_management: StreamManagement,
     /// Bounds on everything the outside can make large.
     pub limits: Limits,
     /// Logging.
@@ -134,6 +136,8 @@ pub struct Tls {
     pub client_cert: Option<PathBuf>,
     /// PEM key of `client_cert`.
     pub client_key: Option<PathBuf>,
+    /// Whether all connections of a session must see one certificate (XEP-0124 section 19.1).
+    pub same_certificate: bool,
 }
 
 /// `[bosh]`.
@@ -149,6 +153,28 @@ pub struct Bosh {
     pub max_body_bytes: usize,
     /// `xml:lang` of the session when the client gave none.
     pub lang: String,
+    /// Whether sessions over plain http are protected by key sequences (XEP-0124 section 15).
+    pub key_sequence: bool,
+}
+
+/// `[stream_management]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamManagement {
+    /// Who answers XEP-0198.
+    pub mode: StreamManagementMode,
+    /// How long a stream waits for a client that lost its connection; zero: never.
+    pub resume_window: Duration,
+}
+
+/// `stream_management.mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamManagementMode {
+    /// xbosh does, whatever the server offers.
+    Local,
+    /// The server does, if it can.
+    Pass,
+    /// Nobody.
+    Off,
 }
 
 /// `[features]`.
@@ -219,6 +245,10 @@ impl Default for Config {
             features: Features {
                 channel_binding: ChannelBinding::Filter,
             },
+            stream_management: StreamManagement {
+                mode: StreamManagementMode::Local,
+                resume_window: Duration::from_secs(60),
+            },
             limits: Limits::default(),
             log: Log {
                 level: "info".into(),
@@ -250,6 +280,7 @@ impl Default for Bosh {
             ver: "1.6".into(),
             max_body_bytes: 64 * 1024,
             lang: "en".into(),
+            key_sequence: false,
         }
     }
 }

@@ -17,7 +17,7 @@ use super::endpoint::{Endpoints, Resolved, redirect_target};
 use super::resume::{Attachment, Found, Owner, Registry, Returned};
 use crate::bosh::{Failure, HttpReply, Request, RequestKey};
 use crate::bridge::{self, Bridge, SmId};
-use crate::config::ChannelBinding;
+use crate::config::{ChannelBinding, StreamManagementMode};
 use crate::http::{ExchangeRequest, SessionClient};
 use crate::stream::error::FaultReason;
 use crate::{stream, xml};
@@ -98,15 +98,19 @@ fn bridge_options(config: &crate::config::Config) -> bridge::Options {
                 ChannelBinding::Filter => stream::features::ChannelBinding::Filter,
                 ChannelBinding::Pass => stream::features::ChannelBinding::Pass,
             },
-            remove_sm: true,
+            remove_sm: config.stream_management.mode != StreamManagementMode::Pass,
             max_stanza_bytes: limits.max_stanza_bytes,
         },
         buffer_bytes: limits.buffer_bytes,
         header_timeout: limits.header_timeout,
         setup_timeout: limits.setup_timeout,
         default_lang: config.bosh.lang.clone(),
-        mode: bridge::Mode::Local {
-            resume_window: Duration::from_secs(60),
+        mode: match config.stream_management.mode {
+            StreamManagementMode::Local => bridge::Mode::Local {
+                resume_window: config.stream_management.resume_window,
+            },
+            StreamManagementMode::Pass => bridge::Mode::Pass,
+            StreamManagementMode::Off => bridge::Mode::Off,
         },
         random: Box::new(random),
     }

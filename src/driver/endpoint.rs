@@ -74,7 +74,7 @@ impl Endpoints {
                 https: known.url.scheme() == "https",
                 bosh: known.settings.bosh.clone(),
                 route: known.settings.route.clone(),
-                key_sequence: false,
+                key_sequence: known.settings.bosh.key_sequence,
             },
             url: known.url.clone(),
             connector: known.connector.clone(),

@@ -24,12 +24,9 @@ fn unknown_keys_name_the_nearest() {
 fn keys_that_do_nothing_do_not_exist() {
     for key in [
         "local_tls.mode",
-        "stream_management.mode",
         "discovery.dns_txt",
         "status.socket",
         "proxy.isolate",
-        "tls.same_certificate",
-        "bosh.key_sequence",
         "bosh.compress",
         "bosh.http_version",
         "features.plain_without_tls",

@@ -14,6 +14,7 @@
 mod failures;
 mod harness;
 mod libraries;
+mod managed;
 mod matrix;
 mod support;
 mod walk;

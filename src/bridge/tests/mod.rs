@@ -50,6 +50,7 @@ pub(super) fn endpoint() -> Endpoint {
             ver: "1.6".into(),
             max_body_bytes: 65536,
             lang: "en".into(),
+            key_sequence: false,
         },
         route: None,
         key_sequence: false,

@@ -130,25 +130,19 @@ fn unknown_keys_name_the_nearest() {
 fn keys_of_later_versions_are_unknown() {
     assert_snapshot!(errors(&[
         "[local_tls]\nmode = 'auto'",
-        "[stream_management]\nmode = 'local'",
         "[discovery]\nhost_meta = true",
         "[status]\nsocket = ''",
         "[proxy]\nisolate = true",
-        "[bosh]\nkey_sequence = true",
         "[bosh]\ncompress = true",
         "[bosh]\nhttp_version = 'auto'",
-        "[tls]\nsame_certificate = true",
         "[features]\nplain_without_tls = 'offer'",
     ]), @"
-    config.toml:2:1: unknown key local_tls.mode
-    config.toml:2:1: unknown key stream_management.mode
+    config.toml:2:1: unknown key local_tls.mode; did you mean stream_management.mode?
     config.toml:2:1: unknown key discovery.host_meta
     config.toml:2:1: unknown key status.socket
     config.toml:2:1: unknown key proxy.isolate
-    config.toml:2:1: unknown key bosh.key_sequence
     config.toml:2:1: unknown key bosh.compress
     config.toml:2:1: unknown key bosh.http_version
-    config.toml:2:1: unknown key tls.same_certificate
     config.toml:2:1: unknown key features.plain_without_tls
     ");
 }
@@ -397,4 +391,46 @@ fn the_users_file_is_found() {
     }
     let nothing = found(&[("HOME", "/nonexistent")]);
     assert_eq!(nothing, found(&[]));
+}
+
+#[test]
+fn stream_management() {
+    use crate::config::StreamManagementMode::{Local, Off, Pass};
+    for (text, mode, seconds) in [
+        ("", Local, 60),
+        ("mode = 'pass'", Pass, 60),
+        ("mode = 'off'\nresume_window = 0", Off, 0),
+        ("resume_window = 3600", Local, 3600),
+    ] {
+        let loaded = config(&format!("[stream_management]\n{text}\n")).stream_management;
+        assert_eq!(
+            (loaded.mode, loaded.resume_window.as_secs()),
+            (mode, seconds)
+        );
+    }
+    assert_snapshot!(errors(&[
+        "[stream_management]\nmode = 'on'",
+        "[stream_management]\nresume_window = 3601",
+        "stream_management = 'local'",
+    ]), @r#"
+    config.toml:2:1: stream_management.mode must be "local", "pass" or "off"
+    config.toml:2:1: stream_management.resume_window must be from 0 to 3600 s
+    config.toml:1:1: stream_management must be a table, as in [stream_management]
+    "#);
+}
+
+/// B-64, B-72: off unless asked for; a domain may have its own key sequence.
+#[test]
+fn key_sequence_and_same_certificate() {
+    let plain = config("");
+    assert!(!plain.bosh.key_sequence && !plain.tls.same_certificate);
+    let set = config(
+        "[tls]\nsame_certificate = true\n[bosh]\nkey_sequence = true\n\
+         [domains.'a.example']\nurl = 'http://127.0.0.1/b'\nkey_sequence = false\n\
+         [domains.'b.example']\nurl = 'http://127.0.0.1/b'\n",
+    );
+    assert!(set.tls.same_certificate);
+    let keys: Vec<_> = set.domains.values().map(|d| d.bosh.key_sequence).collect();
+    assert_eq!(keys, [false, true]);
+    assert!(set.domains.values().all(|d| d.tls.same_certificate));
 }

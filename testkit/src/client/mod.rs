@@ -10,6 +10,7 @@
 //! is [`raw::Raw`]. Every wait has a deadline ([`Client::set_deadline`], ten seconds at first).
 
 mod error;
+pub mod managed;
 pub mod raw;
 mod scanner;
 pub(crate) mod scram;
