@@ -7,8 +7,10 @@
     reason = "a test fails by panicking"
 )]
 
+mod bad_proxies;
 mod exchange;
 mod faults;
+mod keys;
 mod limits;
 mod proxies;
 mod quirks;

@@ -13,6 +13,7 @@
 
 mod failures;
 mod harness;
+mod keys;
 mod libraries;
 mod managed;
 mod matrix;
