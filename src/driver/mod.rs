@@ -4,5 +4,7 @@ pub mod clock;
 mod connection;
 mod endpoint;
 mod listener;
+#[allow(dead_code, reason = "not connected to the listener yet")]
+mod watch;
 
 pub use listener::{RunError, Sidecar, run};
