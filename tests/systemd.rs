@@ -115,6 +115,11 @@ fn the_unit_fits_a_user_manager() {
         ("RestartPreventExitStatus", "78 2"),
         ("NoNewPrivileges", "yes"),
         ("SystemCallFilter", "@system-service"),
+        // The last one tells of changes of the network.
+        (
+            "RestrictAddressFamilies",
+            "AF_INET AF_INET6 AF_UNIX AF_NETLINK",
+        ),
     ] {
         assert!(directives.contains(&needed), "{needed:?}");
     }

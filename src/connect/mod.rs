@@ -9,6 +9,7 @@ pub mod route;
 mod certificate;
 mod dial;
 mod http_proxy;
+mod local;
 mod prefixed;
 mod socks5;
 mod tls;
@@ -19,6 +20,7 @@ mod words;
 pub(crate) mod tests;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +31,7 @@ use url::Url;
 
 pub use error::ConnectError;
 pub(crate) use http_proxy::{auth_refused, not_http};
+pub(crate) use local::address_is_gone;
 pub use route::{ProxyKind, Route, Upstream, authority, check_credentials};
 pub(crate) use words::schemes;
 
@@ -66,12 +69,15 @@ pub struct Connection {
     pub stream: Box<dyn Io>,
     /// The other end is an HTTP proxy that takes absolute-form requests.
     pub absolute_form: Option<Upstream>,
+    /// This machine's address on the way to the first hop, if the system knows it.
+    pub local: Option<IpAddr>,
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
             .field("absolute_form", &self.absolute_form.is_some())
+            .field("local", &self.local)
             .finish_non_exhaustive()
     }
 }
@@ -150,34 +156,33 @@ impl Connector {
             .trim_matches(['[', ']']);
         let port = target.port_or_known_default().unwrap_or(443);
         let secure = target.scheme() == "https";
-        let tunnel: Box<dyn Io> = match self.route(target)? {
-            Route::Direct => Box::new(self.dial_target(host, port).await?),
+        let (tunnel, local): (Box<dyn Io>, _) = match self.route(target)? {
+            Route::Direct => {
+                let stream = self.dial_target(host, port).await?;
+                let local = local::of(&stream);
+                (Box::new(stream), local)
+            }
             Route::Via(upstream) => match upstream.kind {
                 ProxyKind::Socks5 => {
-                    let stream = self.dial_proxy(&upstream).await?;
-                    Box::new(
-                        socks5::connect(stream, &upstream, host, port, self.shared.limits.proxy)
-                            .await?,
-                    )
+                    let (stream, local) = self.dial_proxy(&upstream).await?;
+                    let limit = self.shared.limits.proxy;
+                    let tunnel = socks5::connect(stream, &upstream, host, port, limit).await?;
+                    (Box::new(tunnel), local)
                 }
                 ProxyKind::Http | ProxyKind::Https => {
-                    let stream = self.dial_proxy(&upstream).await?;
+                    let (stream, local) = self.dial_proxy(&upstream).await?;
                     if !secure {
                         return Ok(Connection {
                             stream,
                             absolute_form: Some(upstream),
+                            local,
                         });
                     }
                     let destination = authority(host, port);
-                    Box::new(
-                        http_proxy::connect(
-                            stream,
-                            &upstream,
-                            &destination,
-                            self.shared.limits.proxy,
-                        )
-                        .await?,
-                    )
+                    let limit = self.shared.limits.proxy;
+                    let tunnel =
+                        http_proxy::connect(stream, &upstream, &destination, limit).await?;
+                    (Box::new(tunnel), local)
                 }
             },
         };
@@ -185,6 +190,7 @@ impl Connector {
             return Ok(Connection {
                 stream: tunnel,
                 absolute_form: None,
+                local,
             });
         }
         let config = ready(&self.shared.tls)?;
@@ -201,6 +207,7 @@ impl Connector {
         Ok(Connection {
             stream: Box::new(stream),
             absolute_form: None,
+            local,
         })
     }
 
@@ -217,7 +224,10 @@ impl Connector {
             })
     }
 
-    async fn dial_proxy(&self, upstream: &Upstream) -> Result<Box<dyn Io>, ConnectError> {
+    async fn dial_proxy(
+        &self,
+        upstream: &Upstream,
+    ) -> Result<(Box<dyn Io>, Option<IpAddr>), ConnectError> {
         let proxy = upstream.authority();
         let stream = dial::dial(&upstream.host, upstream.port, self.shared.limits.connect)
             .await
@@ -225,21 +235,21 @@ impl Connector {
                 proxy: proxy.clone(),
                 source,
             })?;
+        let local = local::of(&stream);
         if upstream.kind != ProxyKind::Https {
-            return Ok(Box::new(stream));
+            return Ok((Box::new(stream), local));
         }
         let config = ready(&self.shared.proxy_tls)?;
-        Ok(Box::new(
-            tls::handshake(
-                config,
-                stream,
-                &upstream.host,
-                &proxy,
-                Hop::Proxy,
-                self.shared.limits.tls,
-            )
-            .await?,
-        ))
+        let stream = tls::handshake(
+            config,
+            stream,
+            &upstream.host,
+            &proxy,
+            Hop::Proxy,
+            self.shared.limits.tls,
+        )
+        .await?;
+        Ok((Box::new(stream), local))
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::clock;
 use super::endpoint::{Endpoints, Resolved, redirect_target};
 use super::resume::{Attachment, Found, Owner, Registry, Returned};
+use super::watch::{Change, Changes, Watch};
 use crate::bosh::{Failure, HttpReply, Request, RequestKey};
 use crate::bridge::{self, Bridge, SmId};
 use crate::config::{ChannelBinding, StreamManagementMode};
@@ -48,6 +49,7 @@ pub(super) struct Shared {
     pub(super) config: Arc<crate::config::Config>,
     pub(super) endpoints: Endpoints,
     pub(super) registry: Arc<Registry>,
+    pub(super) watch: Watch,
 }
 
 /// Serves one client until both its stream and its session are over.
@@ -61,8 +63,10 @@ pub(super) async fn serve(
     let _ = client.set_nodelay(true);
     let bridge = Bridge::new(bridge_options(&shared.config), clock::now());
     let (written_tx, written_rx) = mpsc::unbounded_channel();
+    let changes = shared.watch.changes();
     let connection = Connection {
         bridge,
+        changes,
         client: Some(client),
         peer,
         shared,
@@ -147,6 +151,8 @@ struct Connection {
     input_closed: bool,
     /// Where clients come in that resume this stream.
     door: Option<mpsc::UnboundedReceiver<Attachment>>,
+    /// Sleep and changes of the network.
+    changes: Changes,
     /// The client was handed to the stream that it resumes, unless it comes back here.
     given: Option<oneshot::Receiver<Returned>>,
     /// The lost stream whose messages the client is to get here.
@@ -198,6 +204,7 @@ impl Connection {
                 }
                 ready = writable(self.client.as_ref()), if writing => self.write(ready),
                 ready = readable(self.client.as_ref()), if reading => self.read(ready),
+                change = self.changes.next() => self.on_change(change),
                 Some(attachment) = next(&mut self.door) => self.on_attachment(attachment),
                 back = returned(&mut self.given), if self.given.is_some() => self.on_returned(back),
                 () = timer.as_mut(), if timeout.is_some() => {
@@ -428,6 +435,31 @@ impl Connection {
             // Fails only if the client is gone, which is what we want.
             Some(client) => drop(client.shutdown().await),
             None => self.input_closed = true,
+        }
+    }
+
+    /// T-32: the machine slept, or its network changed: what is under way may be dead without knowing it.
+    fn on_change(&mut self, change: Change) {
+        let Some(manager) = &self.manager else { return };
+        let now = clock::now();
+        match change {
+            Change::Slept(slept) => {
+                tracing::info!(
+                    domain = self.bridge.domain(),
+                    seconds = slept.as_secs(),
+                    "the machine slept: renewing connections"
+                );
+                manager.client.renew(true);
+                self.bridge.handle_renewal(slept, now);
+            }
+            Change::Network if manager.client.renew(false) => {
+                tracing::info!(
+                    domain = self.bridge.domain(),
+                    "the machine's address changed: renewing connections"
+                );
+                self.bridge.handle_renewal(Duration::ZERO, now);
+            }
+            Change::Network => self.bridge.handle_network(now),
         }
     }
 

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use super::connection::{Shared, serve};
 use super::endpoint::Endpoints;
 use super::resume::Registry;
+use super::watch::Watch;
 use crate::config::Config;
 use crate::connect::ConnectError;
 use crate::stream::STREAM_CLOSE;
@@ -86,6 +87,7 @@ impl Sidecar {
         let slots = Arc::new(tokio::sync::Semaphore::new(config.limits.max_streams));
         let shared = Arc::new(Shared {
             registry: Arc::new(Registry::new(config.limits.buffer_bytes)),
+            watch: Watch::start(),
             config: Arc::new(config),
             endpoints,
         });

@@ -6,5 +6,6 @@ mod endpoint;
 mod habits;
 mod listener;
 mod resume;
+mod watch;
 
 pub use listener::{RunError, Sidecar, run};

@@ -125,7 +125,7 @@ struct Guard {
 
 impl Guard {
     fn new(connection: Live, pool: Arc<Pool>) -> Self {
-        pool.begin();
+        pool.begin(&connection.place);
         Self {
             connection: Some(connection),
             reusable: false,
@@ -137,7 +137,7 @@ impl Guard {
         if self.reusable
             && let Some(connection) = self.connection.take()
         {
-            self.pool.end();
+            self.pool.end(&connection.place);
             self.pool.put_back(connection);
         }
     }
@@ -147,7 +147,7 @@ impl Drop for Guard {
     fn drop(&mut self) {
         if let Some(connection) = &self.connection {
             connection.abort();
-            self.pool.end();
+            self.pool.end(&connection.place);
         }
     }
 }

@@ -59,7 +59,7 @@ impl fmt::Debug for ExchangeRequest {
 /// Makes the exchanges of one session.
 #[derive(Clone)]
 pub struct SessionClient {
-    pool: Arc<Pool>,
+    pub(super) pool: Arc<Pool>,
     service: Decompression<PoolService>,
 }
 
@@ -115,6 +115,17 @@ impl SessionClient {
     /// Closes all connections that carry no exchange, after a change of the network for one (T-32).
     pub fn drop_idle(&self) {
         self.pool.drop_idle();
+    }
+
+    /// After a sleep (`all`) or a change of the network: closes the idle connections, with `all` every one,
+    /// else those whose local address this machine no longer has. Busy ones of that kind go on, but carry no
+    /// further request. Returns whether exchanges may wait in vain: `all`, or there was such a connection (T-32).
+    pub fn renew(&self, all: bool) -> bool {
+        let lost = |local: Option<_>| all || local.is_some_and(connect::address_is_gone);
+        if all {
+            self.pool.drop_idle();
+        }
+        self.pool.renew(lost) || all
     }
 }
 

@@ -1,7 +1,8 @@
 //! The connections of one session: one request in flight on each (B-05), kept while they are good.
 
+use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -52,7 +53,7 @@ pub(super) struct Pool {
     pub(super) max_response_bytes: usize,
     idle: Mutex<Vec<Idle>>,
     /// Connections with an exchange.
-    busy: AtomicUsize,
+    busy: Mutex<Vec<Arc<Place>>>,
     /// The attempt to have one more connection ready.
     warming: Mutex<Option<AbortHandle>>,
     jar: Mutex<Jar>,
@@ -73,6 +74,14 @@ struct Idle {
     since: Instant,
 }
 
+/// Where a connection stands in the network.
+pub(super) struct Place {
+    /// This machine's address on it.
+    local: Option<IpAddr>,
+    /// The way through the network may be gone: no further request.
+    lost: AtomicBool,
+}
+
 /// A connection without a request in flight, or with just one.
 pub(super) struct Live {
     pub(super) sender: SendRequest<WireBody>,
@@ -81,6 +90,7 @@ pub(super) struct Live {
     pub(super) upstream: Option<Arc<Upstream>>,
     /// `Proxy-Authorization` of each request on it (P-05).
     basic: Option<HeaderValue>,
+    pub(super) place: Arc<Place>,
 }
 
 impl Live {
@@ -88,6 +98,10 @@ impl Live {
         let progress = Arc::new(Progress::default());
         let io = TokioIo::new(Observed::new(made.stream, Arc::clone(&progress)));
         let upstream = made.absolute_form;
+        let place = Arc::new(Place {
+            local: made.local,
+            lost: AtomicBool::new(false),
+        });
         async move {
             let (sender, connection) = http1::Builder::new()
                 .max_buf_size(BUFFER)
@@ -101,6 +115,7 @@ impl Live {
                 task,
                 basic: upstream.as_ref().and_then(connect::proxy_authorization),
                 upstream: upstream.map(Arc::new),
+                place,
             })
         }
     }
@@ -119,7 +134,7 @@ impl Pool {
             connector,
             max_response_bytes,
             idle: Mutex::default(),
-            busy: AtomicUsize::new(0),
+            busy: Mutex::default(),
             warming: Mutex::default(),
             jar: Mutex::default(),
             answered: AtomicBool::new(false),
@@ -229,11 +244,12 @@ impl Pool {
 
     /// Keeps a connection whose exchange is over.
     pub(super) fn put_back(&self, connection: Live) {
-        if connection.sender.is_closed() || self.closes_silently() {
+        let lost = connection.place.lost.load(Ordering::Relaxed);
+        if lost || connection.sender.is_closed() || self.closes_silently() {
             return;
         }
         let mut idle = self.lock_idle();
-        if idle.len() + self.busy.load(Ordering::Relaxed) < MAX_KEPT {
+        if idle.len() + lock(&self.busy).len() < MAX_KEPT {
             idle.push(Idle {
                 connection,
                 since: Instant::now(),
@@ -262,6 +278,25 @@ impl Pool {
         if let Some(warming) = lock(&self.warming).take() {
             warming.abort();
         }
+    }
+
+    /// Closes the idle connections whose local address is `lost`, and lets the busy ones carry no further
+    /// request. Returns whether there was any of either kind.
+    pub(super) fn renew(&self, lost: impl Fn(Option<IpAddr>) -> bool) -> bool {
+        let mut idle = lock(&self.idle);
+        let before = idle.len();
+        idle.retain(|kept| !lost(kept.connection.place.local));
+        let mut found = idle.len() < before;
+        drop(idle);
+        for place in lock(&self.busy).iter().filter(|place| lost(place.local)) {
+            place.lost.store(true, Ordering::Relaxed);
+            found = true;
+        }
+        // One being opened goes the same way as the others.
+        if found && let Some(warming) = lock(&self.warming).take() {
+            warming.abort();
+        }
+        found
     }
 
     /// Opens a connection in the background, unless one is idle, being opened, or of no use.
@@ -300,13 +335,13 @@ impl Pool {
     }
 
     /// The next exchange begins.
-    pub(super) fn begin(&self) {
-        self.busy.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn begin(&self, place: &Arc<Place>) {
+        lock(&self.busy).push(Arc::clone(place));
     }
 
     /// An exchange is over.
-    pub(super) fn end(&self) {
-        self.busy.fetch_sub(1, Ordering::Relaxed);
+    pub(super) fn end(&self, place: &Arc<Place>) {
+        lock(&self.busy).retain(|other| !Arc::ptr_eq(other, place));
     }
 
     pub(super) fn request(&self, body: Bytes, live: &Live) -> Request<WireBody> {

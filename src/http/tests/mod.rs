@@ -4,6 +4,7 @@ mod exchange;
 mod faults;
 mod habits;
 mod proxy;
+mod renew;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
