@@ -61,7 +61,7 @@ pub struct Sidecar {
     addresses: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
     acceptors: JoinSet<()>,
-    registry: Arc<Registry>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Sidecar {
@@ -91,7 +91,6 @@ impl Sidecar {
             config: Arc::new(config),
             endpoints,
         });
-        let registry = Arc::clone(&shared.registry);
         let (stop, stopped) = watch::channel(false);
         let mut acceptors = JoinSet::new();
         for listener in listeners {
@@ -106,7 +105,7 @@ impl Sidecar {
             addresses,
             stop,
             acceptors,
-            registry,
+            shared,
         })
     }
 
@@ -123,7 +122,7 @@ impl Sidecar {
         if tokio::time::timeout(STOP_LIMIT, all).await.is_err() {
             tracing::warn!("some sessions did not end in time");
         }
-        self.registry.close();
+        self.shared.registry.close();
     }
 }
 

@@ -6,6 +6,8 @@ mod endpoint;
 mod habits;
 mod listener;
 mod resume;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 pub use listener::{RunError, Sidecar, run};

@@ -67,6 +67,15 @@ impl Watch {
         }
     }
 
+    /// What the kernel would have said.
+    #[cfg(test)]
+    pub(super) fn pretend(&self, change: Change) {
+        self.happened.send_modify(|happened| match change {
+            Change::Slept(slept) => happened.slept += slept,
+            Change::Network => happened.network += 1,
+        });
+    }
+
     /// What happens from now on.
     pub(super) fn changes(&self) -> Changes {
         let mut happened = self.happened.subscribe();
