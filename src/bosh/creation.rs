@@ -104,7 +104,12 @@ impl Session {
             requests: NonZeroU8::new(requests).unwrap_or(NonZeroU8::MIN),
             inactivity: attributes.inactivity.filter(|d| !d.is_zero()),
             polling: attributes.polling.unwrap_or_default(),
-            ver: theirs.map(|theirs| ours.map_or(theirs, |ours| ours.min(theirs))),
+            // B-27: one that cannot be read still shows a manager that knows versions.
+            ver: attributes
+                .ver
+                .as_ref()
+                .and_then(|_| theirs.into_iter().chain(ours).min()),
+            maxpause: attributes.maxpause,
             acks: attributes.ack.is_some() && attributes.ack == rid,
             from: attributes.from.clone(),
             authid: attributes.authid.clone(),

@@ -127,6 +127,8 @@ pub struct Granted {
     pub inactivity: Option<Duration>,
     /// Shortest time between two empty requests.
     pub polling: Duration,
+    /// Longest pause that may be asked for; none is.
+    pub maxpause: Option<Duration>,
     /// The lower of both versions; `None` marks a legacy manager (B-27).
     pub ver: Option<Version>,
     /// The manager acknowledges requests (B-30).

@@ -237,6 +237,10 @@ impl Session {
     pub(super) fn deliver(&mut self, rid: Rid, response: Response) {
         self.processed = Some(rid);
         self.learn(&response);
+        let moved = response.condition == Some(BindingCondition::SeeOtherUri);
+        if let Some(location) = response.other_uri().filter(|_| moved) {
+            self.events.push_back(Event::Moved(location));
+        }
         let Response {
             kind,
             condition,

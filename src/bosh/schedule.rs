@@ -22,6 +22,8 @@ const WRAPPER_BYTES: usize = 256;
 const NUDGE_MARGIN: Duration = Duration::from_secs(1);
 /// How long ejabberd has to answer a repeated request from its store, before a newer one is repeated too.
 const STORE_PATIENCE: Duration = Duration::from_secs(3);
+/// Requests remembered for the log.
+const TRAIL: usize = 6;
 /// Slowest uplink that the reply limit allows for, in bytes per second.
 const SLOWEST_UPLINK: u64 = 8 * 1024;
 
@@ -215,6 +217,10 @@ impl Session {
         let due = now + limit;
         self.last_send = now;
         let entry = self.window.get_mut(index)?;
+        if self.trail.len() == TRAIL {
+            self.trail.pop_front();
+        }
+        self.trail.push_back((entry.rid, now));
         let key = entry.start(due);
         Some(Request {
             key,

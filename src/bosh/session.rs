@@ -91,6 +91,8 @@ pub enum Event {
     Confirmed(usize),
     /// Something on the way cuts requests that it has held for this long (T-11).
     Cut(Duration),
+    /// The manager ends this session because it is elsewhere (C-11).
+    Moved(String),
     /// The manager is elsewhere; answer by [`Session::redirected`]. Only before [`Event::Opened`].
     Redirect {
         /// HTTP status, or `None` for a see-other-uri condition.
@@ -158,6 +160,8 @@ pub struct Session {
     /// What the request was that the last reply answered.
     pub(super) last_reply_kind: RequestKind,
     pub(super) last_send: Instant,
+    /// The last few requests sent, for the log (C-08).
+    pub(super) trail: VecDeque<(Rid, Instant)>,
     /// Shortest exchange seen lately; its share is the gap between two requests.
     pub(super) round_trip: Option<Duration>,
     /// The newest parked rid for which an older poll was flushed already (T-17).
@@ -209,6 +213,7 @@ impl Session {
             last_reply_empty: false,
             last_reply_kind: RequestKind::Creation,
             last_send: now,
+            trail: VecDeque::new(),
             round_trip: None,
             flushed: None,
             jitter: options.seed | 1,
@@ -278,6 +283,16 @@ impl Session {
     #[must_use]
     pub fn longest_hold(&self) -> Duration {
         self.longest_hold
+    }
+
+    /// How long ago the last requests were sent, newest last (C-08).
+    #[must_use]
+    pub fn last_sends(&self, now: Instant) -> Vec<(Rid, Duration)> {
+        let age = |at: Instant| now.saturating_duration_since(at);
+        self.trail
+            .iter()
+            .map(|(rid, at)| (*rid, age(*at)))
+            .collect()
     }
 
     /// Whether there is room for more payload.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 
 use super::{Bridge, CLOSE_LIMIT, Event, Stage, explain};
+use crate::bosh::condition::BindingCondition;
 use crate::bosh::{self, CloseReason};
 use crate::stream::STREAM_CLOSE;
 use crate::stream::error::{FaultReason, StreamFault, fault};
@@ -16,6 +17,18 @@ impl Bridge {
         if confirmed {
             // The manager has answered the last request: it has all of them (S-43).
             self.on_confirmed(self.pending.len());
+        }
+        if let CloseReason::Condition {
+            condition: BindingCondition::PolicyViolation,
+            ..
+        } = &reason
+            && let Some(session) = &self.session
+        {
+            tracing::warn!(
+                requests = session.granted().map(|g| g.requests),
+                sends = ?session.last_sends(now),
+                "the connection manager calls our requests too many or too frequent"
+            );
         }
         let errors = self.refunds();
         let stage = self.stage;

@@ -78,6 +78,7 @@ impl Bridge {
             Kind::Sasl1(Sasl1::Failure) => self.sasl = Sasl::Idle,
             Kind::Sasl2(Sasl2::Success) => {
                 self.logged_in = true;
+                self.features_sent = false;
                 if let Some(session) = &mut self.session {
                     session.expect();
                 }
@@ -205,7 +206,8 @@ impl Bridge {
 
     /// S-35: features pass through the filter; X-16: once, after the client's header.
     fn on_features(&mut self, element: &Element, now: Instant) {
-        if self.is_versionless() {
+        // once for each stream.
+        if self.is_versionless() || self.features_sent {
             return;
         }
         let Ok(filtered) = filter_features(&on_stream(element), &self.options.filter) else {

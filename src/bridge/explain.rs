@@ -41,7 +41,7 @@ fn explain_cause(cause: &Cause, opened: bool) -> StreamFault {
         Cause::Hop(failure) => sentence(FaultReason::from(failure.kind), &failure.text),
         Cause::NotBosh => fault(FaultReason::NotBosh, None),
         Cause::Redirect(to) => {
-            let to = to.as_ref().map(|to| format!("to {}", without_query(to)));
+            let to = to.as_ref().map(|to| format!("to {}", without_secrets(to)));
             fault(FaultReason::UnexpectedRedirect, to.as_deref())
         }
         Cause::Status(status) => fault(
@@ -94,7 +94,33 @@ pub(super) fn on_stream(element: &Element) -> BytesMut {
     out
 }
 
-/// A URL may carry a token in its query.
-fn without_query(url: &str) -> &str {
-    url.split(['?', '#']).next().unwrap_or_default()
+/// A URL may carry a token in its query, or a password before its host.
+fn without_secrets(url: &str) -> String {
+    let plain = url.split(['?', '#']).next().unwrap_or_default();
+    match plain.split_once("//") {
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let host = authority.rsplit('@').next().unwrap_or_default();
+            format!("{scheme}//{host}{path}")
+        }
+        None => plain.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_secrets;
+
+    /// B-73: neither userinfo nor query of an address is told.
+    #[test]
+    fn b73_addresses_without_secrets() {
+        for (url, told) in [
+            ("https://a:b@cm.example/x?token=1#y", "https://cm.example/x"),
+            ("https://cm.example?token=1", "https://cm.example"),
+            ("//u@cm.example/x@y", "//cm.example/x@y"),
+            ("/x?token=1", "/x"),
+        ] {
+            assert_eq!(without_secrets(url), told);
+        }
+    }
 }

@@ -148,6 +148,11 @@ pub enum Event {
     },
     /// Something on the way cuts requests that were held for this long (T-11).
     Cut(Duration),
+    /// The manager says that it is elsewhere; later sessions may go there (C-11).
+    Moved {
+        /// The address, possibly relative.
+        location: String,
+    },
     /// The stream ended with an error; for the log.
     Fault(StreamFault),
 }
@@ -331,6 +336,8 @@ impl Bridge {
                 return self.fail_with(explain::sentence(reason, &text), CLOSE_LIMIT, now);
             }
         };
+        // S-08: the header names the language that the session has.
+        self.options.default_lang.clone_from(&endpoint.bosh.lang);
         let requested = Requested {
             to: peer.accepted.domain.clone(),
             // B-17: only over https.
@@ -543,6 +550,12 @@ impl Bridge {
             .min()
     }
 
+    /// Whether the manager ever made a session for this stream.
+    #[must_use]
+    pub fn was_opened(&self) -> bool {
+        self.bound || self.logged_in || self.session.as_ref().is_some_and(|s| s.granted().is_some())
+    }
+
     /// The longest that one request was held until it was answered.
     #[must_use]
     pub fn longest_hold(&self) -> Duration {
@@ -584,6 +597,7 @@ impl Bridge {
                 }
                 bosh::Event::Confirmed(payloads) => self.on_confirmed(payloads),
                 bosh::Event::Cut(limit) => self.events.push_back(Event::Cut(limit)),
+                bosh::Event::Moved(location) => self.events.push_back(Event::Moved { location }),
                 bosh::Event::Redirect { status, location } => {
                     self.events.push_back(Event::Redirect { status, location });
                 }

@@ -142,6 +142,14 @@ impl Bridge {
     fn on_restart_header(&mut self, accepted: Accepted) {
         if let Some(peer) = &mut self.peer {
             peer.accepted = accepted;
+            // B-29: it may have come late.
+            let from = self
+                .session
+                .as_ref()
+                .and_then(|s| s.granted()?.from.as_ref());
+            if let Some(from) = from {
+                peer.from.clone_from(from);
+            }
             // S-06: a new id for the new stream.
             peer.id = Zeroizing::default();
         }

@@ -125,7 +125,7 @@ fn bridge_options(config: &crate::config::Config) -> bridge::Options {
     clippy::expect_used,
     reason = "an operating system without randomness cannot run TLS either"
 )]
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     getrandom::u64().expect("the operating system gives random bytes")
 }
 
@@ -264,8 +264,22 @@ impl Connection {
                     self.shared.endpoints.habits().cut(&manager.way, limit);
                 }
             }
+            bridge::Event::Moved { location } => {
+                if let Some(manager) = &self.manager
+                    && let Some(url) = redirect_target(&manager.resolved.url, None, &location)
+                    && let Some(domain) = self.bridge.domain()
+                {
+                    tracing::info!(domain, to = %plain(&url), "later sessions go elsewhere");
+                    self.shared.endpoints.moved(domain, url);
+                }
+            }
             bridge::Event::Fault(fault) => {
                 let domain = self.bridge.domain();
+                if !self.bridge.was_opened()
+                    && let Some(domain) = domain
+                {
+                    self.shared.endpoints.not_moved(domain);
+                }
                 match fault.reason {
                     FaultReason::Shutdown => {
                         tracing::debug!(client = %self.peer, domain, "stream ended: {fault}")
@@ -306,7 +320,8 @@ impl Connection {
         };
         match redirect_target(&manager.resolved.url, status, location) {
             Some(url) => {
-                tracing::info!(client = %self.peer, from = %manager.resolved.url, to = %url, "connection manager moved");
+                let (from, to) = (plain(&manager.resolved.url), plain(&url));
+                tracing::info!(client = %self.peer, %from, %to, "connection manager moved");
                 manager.client = self
                     .shared
                     .endpoints
@@ -568,6 +583,14 @@ impl Connection {
             self.shared.registry.put_back(id, kept);
         }
     }
+}
+
+/// The address without what may be a secret in it (B-73).
+fn plain(url: &url::Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    url.to_string()
 }
 
 /// Tells an old connection why it ends; it may be dead.

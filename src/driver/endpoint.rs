@@ -1,7 +1,7 @@
 //! From a domain to its connection manager: URL, way out, and where a redirect may lead.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use url::Url;
 
@@ -18,6 +18,8 @@ pub(super) struct Endpoints {
     domains: Arc<HashMap<String, Known>>,
     client: ClientOptions,
     habits: Arc<Habits>,
+    /// Where managers said they are now.
+    moved: Arc<Mutex<HashMap<String, Url>>>,
 }
 
 #[derive(Clone, Debug)]
@@ -56,6 +58,7 @@ impl Endpoints {
             domains: Arc::new(domains),
             client,
             habits: Arc::default(),
+            moved: Arc::default(),
         })
     }
 
@@ -69,16 +72,36 @@ impl Endpoints {
                 ),
             ));
         };
+        let url = self.address(domain).unwrap_or_else(|| known.url.clone());
         Ok(Resolved {
             endpoint: bridge::Endpoint {
-                https: known.url.scheme() == "https",
+                https: url.scheme() == "https",
                 bosh: known.settings.bosh.clone(),
                 route: known.settings.route.clone(),
                 key_sequence: known.settings.bosh.key_sequence,
             },
-            url: known.url.clone(),
+            url,
             connector: known.connector.clone(),
         })
+    }
+
+    /// The manager of this domain says that it is there now (C-11).
+    pub(super) fn moved(&self, domain: &str, url: Url) {
+        if self.domains.contains_key(domain) {
+            let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+            moved.insert(domain.to_owned(), url);
+        }
+    }
+
+    /// The new address did not work out.
+    pub(super) fn not_moved(&self, domain: &str) {
+        let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        moved.remove(domain);
+    }
+
+    fn address(&self, domain: &str) -> Option<Url> {
+        let moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        moved.get(domain).cloned()
     }
 
     /// What was learnt about the ways to managers.
@@ -96,7 +119,7 @@ impl Endpoints {
 /// user names inside; 301 and 302 only where they add a slash on the same origin, since others turn POST
 /// into GET.
 pub(super) fn redirect_target(from: &Url, status: Option<u16>, location: &str) -> Option<Url> {
-    let to = from.join(location).ok()?;
+    let mut to = from.join(location).ok()?;
     let safe_scheme = to.scheme() == "https" || from.scheme() == "http" && to.scheme() == "http";
     if !safe_scheme || !to.username().is_empty() || to.password().is_some() || to.host().is_none() {
         return None;
@@ -106,6 +129,10 @@ pub(super) fn redirect_target(from: &Url, status: Option<u16>, location: &str) -
         Some(301 | 302) => to.origin() == from.origin() && to.path() == format!("{}/", from.path()),
         Some(_) => false,
     };
+    if matches!(status, Some(301 | 302)) && to.query().is_none() {
+        // The configured query may be what lets us in.
+        to.set_query(from.query());
+    }
     follow.then_some(to)
 }
 
@@ -139,6 +166,10 @@ mod tests {
         assert_eq!(
             follow(https, Some(301), "/bosh/"),
             Some("https://cm.example/bosh/".into())
+        );
+        assert_eq!(
+            follow("https://cm.example/bosh?token=1", Some(302), "/bosh/"),
+            Some("https://cm.example/bosh/?token=1".into())
         );
         for (status, to) in [
             (None, "http://cm.example/bosh"),

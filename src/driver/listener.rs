@@ -192,9 +192,10 @@ fn refuse(client: &TcpStream, peer: SocketAddr) {
 /// A whole stream that says no (S-12).
 fn refusal() -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
+    let id = format!("{:016x}", super::connection::random());
     ServerHeader {
         from: "",
-        id: "0",
+        id: &id,
         to: None,
         lang: "en",
         version: Some(Version::V1_0),

@@ -256,3 +256,37 @@ fn t05_leaving_during_creation() {
     assert_eq!(rig.events(), ["closed: terminated, confirmed false"]);
     assert_eq!(rig.aborts(), [creation.key]);
 }
+
+/// C-11: in mid-session the new address is told along with the end.
+#[test]
+fn c11_see_other_uri_in_mid_session() {
+    let (mut rig, poll) = Rig::bound();
+    rig.reply(
+        poll.key,
+        "<body xmlns='http://jabber.org/protocol/httpbind' type='terminate' condition='see-other-uri'><uri>https://new.example/b</uri></body>",
+    );
+    assert_eq!(
+        rig.events(),
+        [
+            "moved https://new.example/b",
+            "closed: see-other-uri None []"
+        ]
+    );
+}
+
+/// C-08: the last requests and their times are there for the log.
+#[test]
+fn c08_last_sends() {
+    let (mut rig, _poll) = Rig::bound();
+    rig.pass(Duration::from_secs(2));
+    rig.say("<m/>");
+    rig.sent();
+    rig.pass(Duration::from_secs(3));
+    let sends: Vec<_> = rig
+        .session
+        .last_sends(rig.now)
+        .iter()
+        .map(|(rid, age)| (rid.0 - FIRST, age.as_secs()))
+        .collect();
+    assert_eq!(sends, [(0, 5), (1, 5), (2, 3)]);
+}

@@ -264,3 +264,21 @@ fn b29_late_from_and_authid() {
     assert_eq!(granted.from.as_deref(), Some("real.example"));
     assert_eq!(granted.authid.as_ref().unwrap().as_str(), "id1");
 }
+
+/// B-27: a version that cannot be read is a version: the manager is not taken for a legacy one.
+#[test]
+fn b27_unreadable_versions() {
+    for (ver, known) in [("ver='one'", true), ("ver=''", true), ("", false)] {
+        let rig = Rig::open_with(&format!("wait='55' requests='2' hold='1' {ver}"));
+        let granted = rig.session.granted().unwrap();
+        assert_eq!(granted.ver.is_some(), known, "{ver}");
+    }
+}
+
+/// B-26: `maxpause` is kept as granted.
+#[test]
+fn b26_maxpause() {
+    let rig = Rig::open_with("wait='55' requests='2' hold='1' maxpause='120' ver='1.6'");
+    let granted = rig.session.granted().unwrap();
+    assert_eq!(granted.maxpause, Some(Duration::from_secs(120)));
+}

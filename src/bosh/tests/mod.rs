@@ -211,6 +211,7 @@ impl Rig {
                     None => element.local().to_owned(),
                 },
                 Event::Confirmed(count) => format!("confirmed {count}"),
+                Event::Moved(location) => format!("moved {location}"),
                 Event::Cut(limit) => format!("cut {} s", limit.as_secs()),
                 Event::Redirect { status, location } => format!("redirect {status:?} {location}"),
                 Event::Closed(reason) => format!("closed: {}", short(&reason)),

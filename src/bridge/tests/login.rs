@@ -335,3 +335,61 @@ fn x17_from_on_the_restart() {
         assert!(!text(&auth).contains("from="));
     }
 }
+
+/// a second set of features on the same stream is not passed on.
+#[test]
+fn x16_features_once() {
+    let mut rig = Rig::new().authenticated(GRANT, AUTH);
+    rig.client("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>");
+    let bind = rig.request();
+    rig.payload(&bind, BIND_FEATURES);
+    assert_eq!(rig.output(), "");
+}
+
+/// B-29: the server's domain came after the creation reply: the header behind the restart has it.
+#[test]
+fn b29_late_from() {
+    let mut rig = Rig::new();
+    rig.client(HEADER);
+    let creation = rig.request();
+    rig.reply(
+        &creation,
+        "sid='s1' wait='55' requests='2' hold='1' inactivity='60'",
+        SASL_FEATURES,
+    );
+    assert!(rig.output().contains(" from='example.org'"));
+    rig.client(AUTH);
+    let auth = rig.request();
+    rig.reply(&auth, "from='chat.example.org'", SUCCESS);
+    rig.output();
+    rig.client(HEADER);
+    assert!(rig.output().contains(" from='chat.example.org'"));
+}
+
+/// S-08: without a language of the client's, the header names the one that was asked of the manager.
+#[test]
+fn s08_the_domains_language() {
+    let mut rig = Rig::new();
+    if let Ok(endpoint) = &mut rig.endpoint {
+        endpoint.bosh.lang = "fr".into();
+    }
+    rig.client(HEADER);
+    let creation = rig.request();
+    assert!(text(&creation).contains("xml:lang='fr'"));
+    rig.reply(&creation, GRANT, SASL_FEATURES);
+    assert!(rig.output().contains(" xml:lang='fr'"));
+}
+
+/// B-64: keys over http, where configured; never over https.
+#[test]
+fn b64_keys_over_http_alone() {
+    for (https, wanted) in [(true, false), (false, true)] {
+        let mut rig = Rig::new();
+        if let Ok(endpoint) = &mut rig.endpoint {
+            endpoint.key_sequence = true;
+            endpoint.https = https;
+        }
+        rig.client(HEADER);
+        assert_eq!(text(&rig.request()).contains(" newkey='"), wanted);
+    }
+}
