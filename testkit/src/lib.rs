@@ -1,5 +1,6 @@
 //! What xbosh's tests, benches and demo share: an embedded XMPP server with a BOSH connection manager whose
-//! faults are scripted, fake proxies, a raw XMPP client, and launchers for real servers and proxies.
+//! faults are scripted, fake proxies, a raw XMPP client, launchers for real servers and proxies, and the trials of
+//! xbosh between them.
 //!
 //! Nothing here depends on xbosh: it is the other side.
 
@@ -7,6 +8,7 @@ pub mod client;
 pub mod cm;
 pub mod proxy;
 pub mod real;
+pub mod reliability;
 pub mod tls;
 pub mod xmpp;
 

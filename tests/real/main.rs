@@ -12,6 +12,7 @@
 )]
 
 mod failures;
+mod faults;
 mod harness;
 mod keys;
 mod libraries;

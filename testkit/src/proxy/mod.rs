@@ -1,8 +1,10 @@
-//! Fake upstream proxies: HTTP with Basic authentication, SOCKS5, and a blackhole. Names are looked up in a map of their
-//! own, so that a test can prove that nobody else resolved them.
+//! Fake upstream proxies: HTTP with Basic authentication, HTTP that hits requests by chance, SOCKS5, and a blackhole.
+//! Names are looked up in a map of their own, so that a test can prove that nobody else resolved them.
 
 mod blackhole;
+mod faulty;
 mod http_proxy;
+mod origin;
 mod socks5;
 
 use std::collections::HashMap;
@@ -10,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use blackhole::Blackhole;
+pub use faulty::{Counts, FaultKind, FaultPlan, FaultyProxy};
 pub use http_proxy::{HttpProxy, HttpTrick};
 pub use socks5::{Socks5Proxy, SocksStage, SocksTrick};
 

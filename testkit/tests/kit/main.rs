@@ -2,6 +2,7 @@
 
 mod bosh;
 mod faults;
+mod faulty;
 mod judge;
 mod proxies;
 mod quirks;
