@@ -126,6 +126,12 @@ fn fingerprint(response: &Response) -> Manager {
         Manager::Ejabberd
     } else if attributes.host && attributes.maxpause == Some(Duration::from_secs(10)) {
         Manager::Tigase
+    } else if attributes.authid.is_some()
+        && attributes.authid == attributes.sid
+        && attributes.maxpause.is_none()
+        && attributes.polling == Some(Duration::from_secs(5))
+    {
+        Manager::Prosody
     } else {
         Manager::Other
     }

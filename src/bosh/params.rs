@@ -106,6 +106,8 @@ pub struct Requested {
 pub enum Manager {
     /// ejabberd: must not see a repeat of a request that it put aside, echoes held requests.
     Ejabberd,
+    /// Prosody: stores two answers.
+    Prosody,
     /// Tigase: short inactivity, no order by rid.
     Tigase,
     /// Everything else.

@@ -17,6 +17,8 @@ use crate::xml::{Element, Limits};
 
 /// From so many copies on, an empty answer proves nothing (cm-quirks 4.2).
 const COPIES_IN_DOUBT: u32 = 3;
+/// After so many questions in vain, empty answers without a reason are this manager's way.
+const VAIN_RECHECKS: u32 = 3;
 /// How often one request is repeated because the manager asked (`type='error'`).
 const MAX_RECOVERIES: u32 = 10;
 /// How often an HTTP error that an intermediary may have made up is repeated (B-58).
@@ -30,6 +32,10 @@ impl Session {
         if self.window.get(index).is_some_and(|entry| entry.recheck) {
             match verdict {
                 Verdict::Response(response) if response.kind == ResponseType::Normal => {
+                    self.vain_rechecks = match response.is_empty() {
+                        true => self.vain_rechecks + 1,
+                        false => 0,
+                    };
                     self.answer(index, response, now);
                     self.process(now);
                 }
@@ -183,17 +189,29 @@ impl Session {
 
     /// B-51, cm-quirks 4.2: Prosody and ejabberd store the empty answer that they gave to the first of three
     /// copies, and write what comes next to the second, which may be dead. Such an empty answer is not final.
+    /// Nor is one that comes without a reason, long before `wait` is over and with no newer request out: a
+    /// proxy may have sent the request twice (P-10), and what comes next goes to the copy that nobody reads.
     fn doubt(&mut self, index: usize, now: Instant) {
         let stores = self
             .granted
             .as_ref()
             .is_some_and(|g| g.manager != Manager::Tigase && g.requests.get() > 1);
         let ending = self.drain.is_some() || self.closing.is_some();
+        let newest = self.window.get(index + 1).is_none();
+        let patience = self
+            .granted
+            .as_ref()
+            .filter(|g| matches!(g.manager, Manager::Prosody | Manager::Ejabberd))
+            .filter(|g| self.bound && newest && !g.is_polling())
+            .filter(|_| self.vain_rechecks < VAIN_RECHECKS)
+            .map(|g| g.wait * 3 / 4);
+        let written = self.window.get(index).and_then(|e| e.answered_after(now));
+        let reasonless = patience.zip(written).is_some_and(|(p, held)| held < p);
         if let Some(entry) = self.window.get_mut(index)
             && let State::Answered { response, .. } = &entry.state
             && response.is_empty()
             && response.kind == ResponseType::Normal
-            && entry.copies >= COPIES_IN_DOUBT
+            && (entry.copies >= COPIES_IN_DOUBT || reasonless)
             && !entry.recheck
             && stores
             && !ending
@@ -205,6 +223,7 @@ impl Session {
 
     /// The stored answer did not come, or was no answer: the empty one stands.
     pub(super) fn settle_recheck(&mut self, index: usize, now: Instant) {
+        self.vain_rechecks += 1;
         if let Some(entry) = self.window.get_mut(index) {
             entry.state = State::Answered {
                 response: Box::new(Response::nothing()),

@@ -192,7 +192,7 @@ impl Session {
     fn gap(&self) -> Duration {
         match self.granted.as_ref().map(|g| g.manager) {
             Some(Manager::Ejabberd | Manager::Tigase) => MAX_GAP,
-            Some(Manager::Other) | None => {
+            Some(Manager::Prosody | Manager::Other) | None => {
                 self.round_trip.map_or(MAX_GAP, |rtt| rtt / 4).min(MAX_GAP)
             }
         }

@@ -149,6 +149,8 @@ pub struct Session {
     pub(super) acked: Option<u64>,
     /// The longest that one request was held until it was answered.
     pub(super) longest_hold: Duration,
+    /// Questions for a stored answer in a row that brought nothing.
+    pub(super) vain_rechecks: u32,
     /// The network is back: patience waits for one more attempt (B-54).
     pub(super) last_try: bool,
     pub(super) closing: Option<Closing>,
@@ -205,6 +207,7 @@ impl Session {
             acked: None,
             longest_hold: Duration::ZERO,
             last_try: false,
+            vain_rechecks: 0,
             closing: None,
             drain: None,
             creation_failures: 0,
@@ -374,6 +377,7 @@ impl Session {
             return;
         }
         entry.first_written.get_or_insert(now);
+        entry.last_written = Some(now);
         entry.state = State::InFlight {
             written: Some(now),
             due,

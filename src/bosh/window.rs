@@ -75,6 +75,8 @@ pub(super) struct Entry {
     pub(super) same_cause: u32,
     pub(super) last_cause: Option<Cause>,
     pub(super) first_written: Option<Instant>,
+    /// When the last attempt was written whole.
+    pub(super) last_written: Option<Instant>,
     /// An attempt may have reached the manager whole.
     pub(super) maybe_received: bool,
     /// The manager has let go of an older request although it had nothing to say: this one has arrived.
@@ -97,6 +99,7 @@ impl Entry {
             same_cause: 0,
             last_cause: None,
             first_written: None,
+            last_written: None,
             maybe_received: false,
             arrived: false,
             recheck: false,
@@ -114,6 +117,11 @@ impl Entry {
             State::InFlight { written, .. } => written,
             State::Waiting { .. } | State::Answered { .. } | State::Unsure => None,
         }
+    }
+
+    /// How long the answered attempt took from its last byte to its answer.
+    pub(super) fn answered_after(&self, now: Instant) -> Option<Duration> {
+        Some(now.saturating_duration_since(self.last_written?))
     }
 
     pub(super) fn is_in_flight(&self) -> bool {
@@ -142,6 +150,7 @@ impl Entry {
         self.copies += 1;
         self.arrived = false;
         self.recheck = matches!(self.state, State::Unsure);
+        self.last_written = None;
         self.state = State::InFlight { written: None, due };
         RequestKey {
             rid: self.rid,

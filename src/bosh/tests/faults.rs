@@ -449,3 +449,57 @@ fn e55_the_last_cause_is_told() {
     };
     assert_eq!(events, ["closed: Status(401)"]);
 }
+
+const PROSODY: &str =
+    "wait='55' requests='2' hold='1' inactivity='60' polling='5' ver='1.6' authid='s1'";
+
+/// P-10, cm-quirks 4.2: a proxy has sent the poll twice. Its first copy is answered empty at once, the second
+/// is held, and what comes next is written to that, which nobody reads: so the answer is asked for once more
+/// when the next request is out.
+#[test]
+fn p10_an_empty_answer_without_a_reason() {
+    let (mut rig, poll) = Rig::bound_with(PROSODY);
+    rig.pass(Duration::from_secs(1));
+    rig.empty(poll.key);
+    let next = rig.sent();
+    assert_eq!(next.key.rid.0, poll.key.rid.0 + 1);
+    let again = rig.sent();
+    assert_eq!(again.body, poll.body);
+    rig.payload(next.key, "<message id='b'/>");
+    assert_eq!(rig.events(), Vec::<String>::new());
+    rig.payload(again.key, "<message id='a'/>");
+    assert_eq!(rig.events(), ["message a", "message b"]);
+}
+
+/// A reason: `wait` is nearly over, or a newer request is out. And a manager whose way it is, is not asked for
+/// ever.
+#[test]
+fn p10_reasons_and_habits() {
+    let (mut rig, poll) = Rig::bound_with(PROSODY);
+    rig.pass(Duration::from_secs(50));
+    rig.empty(poll.key);
+    rig.sent();
+    rig.nothing_to_send();
+
+    let (mut rig, poll) = Rig::bound_with(PROSODY);
+    rig.say("<m/>");
+    let _carrier = rig.sent();
+    rig.empty(poll.key);
+    rig.nothing_to_send();
+
+    let (mut rig, mut poll) = Rig::bound_with(PROSODY);
+    let mut questions = 0;
+    for _ in 0..20 {
+        rig.pass(Duration::from_secs(1));
+        rig.empty(poll.key);
+        let next = rig.sent();
+        rig.pass(Duration::from_millis(30));
+        if let Some(again) = rig.request() {
+            questions += 1;
+            rig.session.handle_written(again.key, rig.now);
+            rig.empty(again.key);
+        }
+        poll = next;
+    }
+    assert_eq!(questions, 3);
+}
