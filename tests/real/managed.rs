@@ -279,25 +279,26 @@ async fn window_over(site: Site) {
     assert!(!xbosh.log().contains("lost"), "{}", xbosh.log());
 }
 
-macro_rules! on_both {
-    ($($name:ident: $prosody:ident $ejabberd:ident ($($p:expr)?; $($e:expr)?);)*) => {$(
+macro_rules! tests {
+    ($($name:ident: $test:ident($($argument:expr),*);)*) => {$(
         #[tokio::test]
-        async fn $prosody() {
-            $name(Site::Prosody $(, $p)?).await;
-        }
-
-        #[tokio::test]
-        async fn $ejabberd() {
-            $name(Site::Ejabberd $(, $e)?).await;
+        async fn $name() {
+            $test($($argument),*).await;
         }
     )*};
 }
 
-on_both! {
-    killed_and_resumed: s49_killed_at_random_points_prosody s49_killed_at_random_points_ejabberd (;);
-    lone_stanza: s43_lone_stanza_prosody s43_lone_stanza_ejabberd (5; 2);
-    lost_session: s43_lost_session_prosody s43_lost_session_ejabberd (;);
-    wrong_user: s49_wrong_user_prosody s49_wrong_user_ejabberd (;);
-    vanished: s50_vanished_prosody s50_vanished_ejabberd (;);
-    window_over: s50_window_over_prosody s50_window_over_ejabberd (;);
+tests! {
+    s49_killed_at_random_points_prosody: killed_and_resumed(Site::Prosody);
+    s49_killed_at_random_points_ejabberd: killed_and_resumed(Site::Ejabberd);
+    s43_lone_stanza_prosody: lone_stanza(Site::Prosody, 5);
+    s43_lone_stanza_ejabberd: lone_stanza(Site::Ejabberd, 2);
+    s43_lost_session_prosody: lost_session(Site::Prosody);
+    s43_lost_session_ejabberd: lost_session(Site::Ejabberd);
+    s49_wrong_user_prosody: wrong_user(Site::Prosody);
+    s49_wrong_user_ejabberd: wrong_user(Site::Ejabberd);
+    s50_vanished_prosody: vanished(Site::Prosody);
+    s50_vanished_ejabberd: vanished(Site::Ejabberd);
+    s50_window_over_prosody: window_over(Site::Prosody);
+    s50_window_over_ejabberd: window_over(Site::Ejabberd);
 }
