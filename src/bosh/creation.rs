@@ -145,7 +145,7 @@ pub(super) fn repeats(cause: &Cause) -> u32 {
             | FailureKind::ProxyUpstream
             | FailureKind::CmUnreachable
             | FailureKind::NoReply => 2,
-            FailureKind::Tls => 1,
+            FailureKind::Tls | FailureKind::TlsCertificateChanged => 1,
             FailureKind::ProxyAuth
             | FailureKind::ProxyRefused
             | FailureKind::ProxyProtocol

@@ -21,6 +21,8 @@ pub enum FailureKind {
     ProxyProtocol,
     /// E-40: the certificate is untrusted, expired or for another name.
     TlsCertificate,
+    /// E-42: another certificate than the session began with.
+    TlsCertificateChanged,
     /// E-41: TLS failed otherwise: alert, no common version, bytes that are not TLS.
     Tls,
     /// E-50: the connection manager's name, connection, or a reset before the request was written.

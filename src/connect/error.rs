@@ -77,6 +77,14 @@ pub enum ConnectError {
         /// Why, and what to do.
         said: String,
     },
+    /// E-42: it is not the certificate that the session began with.
+    #[error(
+        "{peer} shows another certificate than at the session's start, which tls.same_certificate forbids: connect again"
+    )]
+    OtherCertificate {
+        /// host:port.
+        peer: String,
+    },
     /// E-41: TLS fails otherwise.
     #[error("no secure connection to {peer}: {said}; check that this address and port speak TLS")]
     Tls {
@@ -122,6 +130,7 @@ impl ConnectError {
             Self::ProxyUpstream { .. } => FailureKind::ProxyUpstream,
             Self::ProxyProtocol { .. } => FailureKind::ProxyProtocol,
             Self::Certificate { .. } => FailureKind::TlsCertificate,
+            Self::OtherCertificate { .. } => FailureKind::TlsCertificateChanged,
             Self::Tls { .. } => FailureKind::Tls,
             Self::CmUnreachable { .. } => FailureKind::CmUnreachable,
             Self::File { .. } | Self::Setting(_) => FailureKind::Internal,

@@ -71,6 +71,8 @@ pub struct Connection {
     pub absolute_form: Option<Upstream>,
     /// This machine's address on the way to the first hop, if the system knows it.
     pub local: Option<IpAddr>,
+    /// The manager's own certificate as DER, over TLS.
+    pub certificate: Option<Vec<u8>>,
 }
 
 impl fmt::Debug for Connection {
@@ -97,6 +99,7 @@ struct Shared {
     /// For an `https://` proxy.
     proxy_tls: Result<Arc<ClientConfig>, String>,
     limits: TimeLimits,
+    same_certificate: bool,
 }
 
 impl Connector {
@@ -133,8 +136,15 @@ impl Connector {
                 tls: manager,
                 proxy_tls,
                 limits,
+                same_certificate: tls.same_certificate,
             }),
         })
+    }
+
+    /// Whether all connections of a session must see one certificate (B-72).
+    #[must_use]
+    pub fn same_certificate(&self) -> bool {
+        self.shared.same_certificate
     }
 
     /// The way to a URL.
@@ -176,6 +186,7 @@ impl Connector {
                             stream,
                             absolute_form: Some(upstream),
                             local,
+                            certificate: None,
                         });
                     }
                     let destination = authority(host, port);
@@ -191,6 +202,7 @@ impl Connector {
                 stream: tunnel,
                 absolute_form: None,
                 local,
+                certificate: None,
             });
         }
         let config = ready(&self.shared.tls)?;
@@ -204,10 +216,13 @@ impl Connector {
             self.shared.limits.tls,
         )
         .await?;
+        let shown = stream.get_ref().1.peer_certificates();
+        let certificate = shown.and_then(|chain| Some(chain.first()?.to_vec()));
         Ok(Connection {
             stream: Box::new(stream),
             absolute_form: None,
             local,
+            certificate,
         })
     }
 

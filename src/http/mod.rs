@@ -12,6 +12,8 @@ mod attempt;
 mod client;
 mod cookies;
 mod error;
+
+mod identity;
 mod pool;
 mod target;
 mod wire;

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::attempt::{Broken, PooledBody, attempt};
 use super::cookies::Jar;
 use super::error::Peer;
+use super::identity::Identity;
 use super::target::Target;
 use super::wire::{Observed, OnWritten, Progress, WireBody};
 use crate::bosh::failure::Failure;
@@ -57,6 +58,7 @@ pub(super) struct Pool {
     /// The attempt to have one more connection ready.
     warming: Mutex<Option<AbortHandle>>,
     jar: Mutex<Jar>,
+    identity: Identity,
     /// The manager has answered.
     answered: AtomicBool,
     closes: Mutex<Closes>,
@@ -131,6 +133,7 @@ impl Pool {
         Self {
             authority: target.authority(),
             target,
+            identity: Identity::new(connector.same_certificate()),
             connector,
             max_response_bytes,
             idle: Mutex::default(),
@@ -311,11 +314,13 @@ impl Pool {
         let url = self.target.url.clone();
         let task = tokio::spawn(async move {
             // A failure here says nothing yet: the request that needs the connection will meet it again.
-            let Ok(made) = connector.connect(&url).await else {
+            let Ok(mut made) = connector.connect(&url).await else {
                 return;
             };
+            let certificate = made.certificate.take();
             if let Ok(live) = Live::new(made).await
                 && let Some(pool) = weak.upgrade()
+                && pool.identity.check(certificate, &pool.authority).is_ok()
             {
                 pool.put_back(live);
             }
@@ -324,10 +329,13 @@ impl Pool {
     }
 
     async fn open(&self) -> Result<Live, Failure> {
-        let made = self
+        let mut made = self
             .connector
             .connect(&self.target.url)
             .await
+            .map_err(connect::ConnectError::into_failure)?;
+        self.identity
+            .check(made.certificate.take(), &self.authority)
             .map_err(connect::ConnectError::into_failure)?;
         Live::new(made)
             .await

@@ -8,6 +8,7 @@
 )]
 
 mod bad_proxies;
+mod certificates;
 mod exchange;
 mod faults;
 mod keys;

@@ -341,6 +341,7 @@ impl From<FailureKind> for FaultReason {
             FailureKind::ProxyUpstream => Self::ProxyUpstream,
             FailureKind::ProxyProtocol => Self::ProxyProtocol,
             FailureKind::TlsCertificate => Self::TlsCertificate,
+            FailureKind::TlsCertificateChanged => Self::TlsCertificateChanged,
             FailureKind::Tls => Self::Tls,
             FailureKind::CmUnreachable => Self::CmUnreachable,
             FailureKind::NoReply => Self::NoReply,

@@ -199,6 +199,7 @@ fn failure_kinds() {
         (Kind::ProxyUpstream, "E-33"),
         (Kind::ProxyProtocol, "E-34"),
         (Kind::TlsCertificate, "E-40"),
+        (Kind::TlsCertificateChanged, "E-42"),
         (Kind::Tls, "E-41"),
         (Kind::CmUnreachable, "E-50"),
         (Kind::NoReply, "E-51"),
