@@ -28,10 +28,18 @@ impl Prosody {
     /// # Errors
     /// What is wrong.
     pub fn start() -> Result<Self, String> {
-        with_retries(Self::try_start)
+        Self::start_with("")
     }
 
-    fn try_start() -> Result<Self, String> {
+    /// Starts one with more lines in the global part of its configuration.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn start_with(settings: &str) -> Result<Self, String> {
+        with_retries(|| Self::try_start(settings))
+    }
+
+    fn try_start(settings: &str) -> Result<Self, String> {
         let ports @ [c2s, http, https] = free_ports()?;
         let folder = Folder::new("prosody", Some("prosody"))?;
         folder.folder("data")?;
@@ -66,6 +74,7 @@ impl Prosody {
             allow_registration = true
             authentication = "internal_hashed"; storage = "internal"
             log = {{ info = "{log}" }}
+            {settings}
             VirtualHost "{DOMAIN}"
             VirtualHost "localhost"
             "#,
