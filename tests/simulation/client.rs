@@ -1,0 +1,124 @@
+//! The naive client: it logs in, says what it is told to say, and counts what comes.
+
+use bytes::Bytes;
+use xbosh::bosh::{PayloadClass, Session};
+use xbosh::xml::Element;
+
+/// How far the login is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Waits for features, or is about to send its password.
+    Auth,
+    /// Waits for success.
+    Success,
+    /// Waits for the new stream's features, or is about to bind.
+    Bind,
+    /// Waits for its address.
+    Binding,
+    Bound,
+}
+
+/// What the client wants to do after it has seen something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Auth,
+    Bind,
+    Bound,
+}
+
+/// One client.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) stage: Stage,
+    /// Stanzas said. They are numbered from 0.
+    pub(crate) said: u32,
+    /// The number that the next stanza from the server should have.
+    pub(crate) expected: u32,
+    /// Stanzas that never came, though later ones did.
+    pub(crate) missing: u32,
+}
+
+impl Client {
+    pub(crate) fn new() -> Self {
+        Self {
+            stage: Stage::Auth,
+            said: 0,
+            expected: 0,
+            missing: 0,
+        }
+    }
+
+    /// Says one stanza.
+    pub(crate) fn say(
+        &mut self,
+        session: &mut Session,
+        name: &str,
+        filler: usize,
+        class: PayloadClass,
+    ) {
+        let number = self.said;
+        self.said += 1;
+        let text = match name {
+            "auth" => format!(
+                "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN' id='u{number}'>AA</auth>"
+            ),
+            _ => format!(
+                "<{name} xmlns='jabber:client' to='b@example.org' type='get' id='u{number}'><x xmlns='x'>{}</x></{name}>",
+                "x".repeat(filler)
+            ),
+        };
+        session.send(Bytes::from(text), class);
+    }
+
+    /// Something came. `lossy`: the manager may have lost what came before.
+    pub(crate) fn receive(
+        &mut self,
+        element: &Element,
+        session: &mut Session,
+        lossy: bool,
+    ) -> Result<Option<Step>, String> {
+        let id = element.attr("id").unwrap_or_default().into_owned();
+        let number: u32 = id
+            .strip_prefix('d')
+            .and_then(|digits| digits.parse().ok())
+            .ok_or_else(|| format!("the client's own stanza {id} came back"))?;
+        if number < self.expected {
+            return Err(format!(
+                "d{number} came again or late: d{} was next",
+                self.expected
+            ));
+        }
+        if number > self.expected {
+            if !lossy {
+                return Err(format!("d{number} came, d{} never did", self.expected));
+            }
+            self.missing += number - self.expected;
+        }
+        self.expected = number + 1;
+        Ok(self.step(element.local(), session))
+    }
+
+    fn step(&mut self, name: &str, session: &mut Session) -> Option<Step> {
+        match (self.stage, name) {
+            (Stage::Auth, "features") => {
+                self.stage = Stage::Success;
+                Some(Step::Auth)
+            }
+            (Stage::Success, "success") => {
+                self.stage = Stage::Bind;
+                session.restart();
+                None
+            }
+            (Stage::Bind, "features") => {
+                self.stage = Stage::Binding;
+                Some(Step::Bind)
+            }
+            (Stage::Binding, "iq") => {
+                self.stage = Stage::Bound;
+                session.bound();
+                Some(Step::Bound)
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! What a client owes the protocol, judged from what it sent and what it was given; knows nothing of the session's
+//! own state.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::manager::Kind;
+use crate::request::Request;
+use crate::{SECOND, Time};
+
+/// Requests that every model manager allows.
+const REQUESTS: usize = 2;
+/// Requests that are remembered, answered or not: more than can be asked for again.
+const REMEMBERED: usize = 16;
+
+struct Sent {
+    body: Bytes,
+    answered: bool,
+    attempts: u32,
+    /// An attempt may have reached the manager.
+    perhaps_there: bool,
+}
+
+/// The judge of one client.
+pub(crate) struct Oracle {
+    kind: Kind,
+    open: bool,
+    sent: BTreeMap<u64, Sent>,
+    last_send: Time,
+    ending_since: Option<Time>,
+    terminated: bool,
+}
+
+impl Oracle {
+    pub(crate) fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            open: false,
+            sent: BTreeMap::new(),
+            last_send: 0,
+            ending_since: None,
+            terminated: false,
+        }
+    }
+
+    /// The session exists: creation attempts before this one are forgotten.
+    pub(crate) fn opened(&mut self) {
+        self.open = true;
+        while self.sent.len() > 1 {
+            self.sent.pop_first();
+        }
+    }
+
+    /// The client wants to end the session.
+    pub(crate) fn ending(&mut self, now: Time) {
+        self.ending_since.get_or_insert(now);
+    }
+
+    /// A whole answer of the manager was handed to the client.
+    pub(crate) fn answered(&mut self, rid: u64) {
+        if let Some(sent) = self.sent.get_mut(&rid) {
+            sent.answered = true;
+        }
+    }
+
+    /// The client was told that nothing of this attempt left the house.
+    pub(crate) fn never_sent(&mut self, rid: u64) {
+        if let Some(sent) = self.sent.get_mut(&rid)
+            && sent.attempts == 1
+        {
+            sent.perhaps_there = false;
+        }
+    }
+
+    /// A request goes out.
+    pub(crate) fn sends(
+        &mut self,
+        body: &Bytes,
+        request: &Request,
+        now: Time,
+    ) -> Result<(), String> {
+        let result = if self.sent.contains_key(&request.rid) {
+            self.repeat(body, request)
+        } else {
+            self.fresh(body, request, now)
+        };
+        self.last_send = now;
+        result
+    }
+
+    fn repeat(&mut self, body: &Bytes, request: &Request) -> Result<(), String> {
+        let older = self
+            .sent
+            .range(..request.rid)
+            .any(|(_, older)| !older.answered);
+        let Some(sent) = self.sent.get_mut(&request.rid) else {
+            return Ok(());
+        };
+        if sent.body != body {
+            return Err(format!("the repeat of rid {} differs", request.rid));
+        }
+        if self.kind == Kind::Ejabberd && older && sent.perhaps_there && !sent.answered {
+            return Err(format!(
+                "rid {} may be put aside on ejabberd and is repeated",
+                request.rid
+            ));
+        }
+        sent.attempts += 1;
+        sent.perhaps_there = true;
+        Ok(())
+    }
+
+    fn fresh(&mut self, body: &Bytes, request: &Request, now: Time) -> Result<(), String> {
+        let rid = request.rid;
+        if !request.strange.is_empty() {
+            return Err(format!("rid {rid} has {:?}", request.strange));
+        }
+        if let Some((last, _)) = self.sent.last_key_value()
+            && rid != last + 1
+        {
+            return Err(format!("rid {rid} after {last}"));
+        }
+        if self.open == request.is_creation() {
+            return Err(format!("rid {rid}: creation or not?"));
+        }
+        if self.open {
+            self.window(request, now)?;
+            self.ack(request)?;
+        }
+        self.terminated |= request.terminate;
+        let sent = Sent {
+            body: body.clone(),
+            answered: false,
+            attempts: 1,
+            perhaps_there: true,
+        };
+        self.sent.insert(rid, sent);
+        while self.sent.len() > REMEMBERED
+            && self.sent.first_key_value().is_some_and(|(_, s)| s.answered)
+        {
+            self.sent.pop_first();
+        }
+        Ok(())
+    }
+
+    fn window(&self, request: &Request, now: Time) -> Result<(), String> {
+        let rid = request.rid;
+        if self.terminated {
+            return Err(format!("rid {rid} after the terminate request"));
+        }
+        let unanswered = self.sent.values().filter(|s| !s.answered).count();
+        let waited = self.ending_since.is_some_and(|at| now >= at + 2 * SECOND);
+        let allowed = REQUESTS + usize::from(request.terminate && waited);
+        if unanswered >= allowed {
+            return Err(format!("rid {rid} beside {unanswered} unanswered requests"));
+        }
+        let pause = (self.kind.polling() + 1) * SECOND;
+        if request.is_empty() && unanswered > 0 && now < self.last_send + pause {
+            return Err(format!(
+                "empty rid {rid} beside an unanswered request, {} ms after the last",
+                (now - self.last_send) / crate::MILLI
+            ));
+        }
+        Ok(())
+    }
+
+    /// XEP-0124 section 9.2. An empty answer to a request that went out often may be held in doubt, and then does
+    /// not count as received.
+    fn ack(&self, request: &Request) -> Result<(), String> {
+        let rid = request.rid;
+        let open = |sent: &Sent| !sent.answered;
+        let doubted = |sent: &Sent| !sent.answered || sent.attempts > 1;
+        let first = |test: &dyn Fn(&Sent) -> bool| {
+            let found = self.sent.iter().find(|(_, sent)| test(sent));
+            found.map(|(rid, _)| *rid)
+        };
+        let right = match (first(&open), request.ack) {
+            (None, None) => true,
+            (Some(open), Some(ack)) => ack + 1 == open || self.doubts(ack, &doubted),
+            (None, Some(ack)) => self.doubts(ack, &doubted),
+            (Some(_), None) => false,
+        };
+        match right {
+            true => Ok(()),
+            false => Err(format!("rid {rid} acknowledges {:?}", request.ack)),
+        }
+    }
+
+    fn doubts(&self, ack: u64, doubted: &dyn Fn(&Sent) -> bool) -> bool {
+        let first_open = self.sent.values().position(|sent| !sent.answered);
+        let next = self.sent.get(&(ack + 1));
+        let behind = self.sent.keys().position(|rid| *rid == ack + 1);
+        next.is_some_and(doubted) && behind <= first_open.or(behind)
+    }
+
+    /// Requests whose answer the client still waits for.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.sent.values().filter(|s| !s.answered).count()
+    }
+}

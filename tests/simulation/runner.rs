@@ -1,0 +1,102 @@
+//! Many runs, and what to show of those that fail.
+
+use std::time::{Duration, Instant};
+
+use crate::manager::Kind;
+use crate::plan::{Plan, Scenario};
+use crate::world::World;
+
+/// Steps shown of a run that failed.
+const SHOWN: usize = 60;
+/// Failures that are named.
+const NAMED: usize = 10;
+
+struct Failed {
+    seed: u64,
+    steps: usize,
+    what: String,
+}
+
+/// One run. The error says what went wrong and in how many steps.
+fn one(kind: Kind, scenario: Scenario, seed: u64) -> Option<Failed> {
+    let mut world = World::new(Plan::draw(kind, scenario, seed), false);
+    let what = world.run().err()?;
+    Some(Failed {
+        seed,
+        steps: world.steps(),
+        what,
+    })
+}
+
+/// Runs this many seeds, or the one that the environment asks for, or for as long as it asks for.
+///
+/// # Panics
+/// If one of them fails.
+pub(crate) fn many(kind: Kind, scenario: Scenario) {
+    let var = |name: &str| std::env::var(name).ok();
+    if let Some(name) = var("XBOSH_SIM_SEED") {
+        let prefix = format!("{}-{}-", kind.name(), scenario.name());
+        if let Some(seed) = name.strip_prefix(&prefix) {
+            replay(kind, scenario, seed.parse().expect("the seed is a number"));
+        }
+        return;
+    }
+    let mut failed = Vec::new();
+    if let Some(seconds) = var("XBOSH_SIM_SECONDS") {
+        let seconds = seconds.parse().expect("the time is a number of seconds");
+        for seed in fresh(Duration::from_secs(seconds)) {
+            failed.extend(one(kind, scenario, seed));
+        }
+    } else {
+        let runs = match var("XBOSH_SIM_RUNS") {
+            Some(runs) => runs.parse().expect("a number of runs"),
+            None if scenario == Scenario::Losses => 2000,
+            None => 200,
+        };
+        failed.extend((0..runs).filter_map(|seed| one(kind, scenario, seed)));
+    }
+    report(kind, scenario, failed);
+}
+
+/// Random seeds until the time is over.
+fn fresh(time: Duration) -> impl Iterator<Item = u64> {
+    #[allow(clippy::disallowed_methods, reason = "this is about real time")]
+    let start = Instant::now();
+    std::iter::from_fn(move || {
+        (start.elapsed() < time).then(|| getrandom::u64().expect("random bytes") >> 16)
+    })
+}
+
+fn replay(kind: Kind, scenario: Scenario, seed: u64) {
+    let mut world = World::new(Plan::draw(kind, scenario, seed), true);
+    let plan = format!("{:?}", world.plan);
+    let outcome = world.run();
+    let trace = world.trace().join("\n");
+    assert!(outcome.is_ok(), "{plan}\n{trace}\n{outcome:?}");
+}
+
+fn report(kind: Kind, scenario: Scenario, mut failed: Vec<Failed>) {
+    if failed.is_empty() {
+        return;
+    }
+    // The shortest is the easiest to read.
+    failed.sort_by_key(|f| f.steps);
+    let name = |seed: u64| format!("{}-{}-{seed}", kind.name(), scenario.name());
+    let list: Vec<_> = failed
+        .iter()
+        .take(NAMED)
+        .map(|f| format!("  {}: {} ({} steps)", name(f.seed), f.what, f.steps))
+        .collect();
+    let mut world = World::new(Plan::draw(kind, scenario, failed[0].seed), true);
+    let outcome = world.run();
+    let trace = world.trace();
+    let last = &trace[trace.len().saturating_sub(SHOWN)..];
+    panic!(
+        "{} runs failed:\n{}\nThe shortest, its last steps:\n{}\n{outcome:?}\n\
+         Again: XBOSH_SIM_SEED={} cargo test --test simulation",
+        failed.len(),
+        list.join("\n"),
+        last.join("\n"),
+        name(failed[0].seed),
+    );
+}

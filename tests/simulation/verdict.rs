@@ -1,0 +1,154 @@
+//! What a run is judged by.
+
+use xbosh::bosh::{Cause, CloseReason};
+
+use crate::manager::Note;
+use crate::plan::{Ending, Scenario};
+use crate::world::{Outcome, World};
+use crate::{SECOND, Time};
+
+impl World {
+    pub(crate) fn note(&mut self, note: Note) {
+        match note {
+            Note::Stalled => self.excuses.death = true,
+            Note::Inactive => self.excuses.death |= self.was_cut_off(),
+            Note::Skipped | Note::ParkedAgain | Note::Forgotten | Note::Overactive => {}
+        }
+    }
+
+    /// Whether the network kept the client from being heard for most of `inactivity`.
+    fn was_cut_off(&self) -> bool {
+        if self.plan.scenario != Scenario::Losses {
+            return false;
+        }
+        let silence = self.plan.kind.inactivity() * SECOND;
+        self.spoilt_since(self.now.saturating_sub(silence)) * 2 >= silence
+    }
+
+    /// How much of the time since then an attempt was under way that the network has spoilt.
+    fn spoilt_since(&self, start: Time) -> Time {
+        let mut covered = 0;
+        let mut reached = start;
+        for flight in self.flights.iter().filter(|f| f.spoilt) {
+            // Repeats keep a distance of some seconds.
+            let end = flight.ended.map_or(self.now, |at| at + 3 * SECOND);
+            let end = end.min(self.now);
+            covered += end.saturating_sub(flight.sent.max(reached));
+            reached = reached.max(end);
+        }
+        covered
+    }
+
+    /// The client's stanzas reach the server once each, in order.
+    pub(crate) fn judge_order(&mut self) -> Outcome {
+        let Some(sid) = &self.sid else { return Ok(()) };
+        let (judged, lossy) = (self.judged, self.excuses.loss);
+        let Some(session) = self.manager.session(sid) else {
+            return Ok(());
+        };
+        let processed = &session.look().server.processed;
+        for at in judged..processed.len() {
+            let number = processed[at];
+            let expected = at.checked_sub(1).map_or(0, |before| processed[before] + 1);
+            if number < expected {
+                return Err(format!(
+                    "u{number} was processed again or late: u{expected} was next"
+                ));
+            }
+            if number > expected && !lossy {
+                return Err(format!("u{number} was processed, u{expected} never was"));
+            }
+        }
+        self.judged = processed.len();
+        Ok(())
+    }
+
+    /// The session is over: was that right, and did everything go through?
+    pub(crate) fn verdict(&mut self) -> Outcome {
+        let now = self.instant();
+        if self.session.poll_request(now).is_some() || self.session.poll_timeout().is_some() {
+            return Err("a closed session goes on".into());
+        }
+        self.judge_order()?;
+        let Some(reason) = self.closed.clone() else {
+            return Err("no reason".into());
+        };
+        let server_ends = self.plan.ending == Ending::Server;
+        match (&reason, self.ending) {
+            (CloseReason::Terminated { confirmed }, true) if !server_ends => {
+                self.judge_own_end(*confirmed)
+            }
+            (CloseReason::Condition { .. } | CloseReason::Ended, true) if server_ends => {
+                self.judge_servers_end()
+            }
+            (CloseReason::Failed(cause), _) => self.judge_giving_up(cause),
+            _ => self.excused(format!("it ended by itself: {reason:?}")),
+        }
+    }
+
+    fn excused(&self, what: String) -> Outcome {
+        match self.excuses.death {
+            true => Ok(()),
+            false => Err(what),
+        }
+    }
+
+    fn judge_own_end(&mut self, confirmed: bool) -> Outcome {
+        let (processed, pushed) = self.account();
+        let excused = self.excuses.loss || self.excuses.death;
+        let said = self.client.said as usize;
+        if excused || self.sid.is_none() {
+            return Ok(());
+        }
+        if confirmed && processed != said {
+            return Err(format!(
+                "an end, but {processed} of {said} stanzas processed"
+            ));
+        }
+        let troubled = self.spoilt_since(self.now.saturating_sub(10 * SECOND)) > 0;
+        if !confirmed && !troubled {
+            return Err("the end was never confirmed".into());
+        }
+        if self.plan.ending == Ending::Settled && self.client.expected != pushed {
+            return Err(format!(
+                "an end, but {} of {pushed} stanzas delivered",
+                self.client.expected
+            ));
+        }
+        Ok(())
+    }
+
+    fn judge_servers_end(&mut self) -> Outcome {
+        let (_, pushed) = self.account();
+        let troubled = self.flights.iter().any(|f| f.spoilt) || self.excuses.loss;
+        if self.heard && !troubled && self.client.expected != pushed {
+            return Err(format!(
+                "the server's end came, but {} of {pushed} stanzas",
+                self.client.expected
+            ));
+        }
+        Ok(())
+    }
+
+    /// B-54: not before `inactivity` has passed without an answer, and only if the network was to blame.
+    fn judge_giving_up(&mut self, cause: &Cause) -> Outcome {
+        let what = format!("it gave up: {cause:?}");
+        if self.sid.is_none() {
+            return match self.flights.iter().all(|f| f.spoilt) {
+                true => Ok(()),
+                false => Err(what),
+            };
+        }
+        if self.excuses.death {
+            return Ok(());
+        }
+        let silence = self.now - self.last_answer;
+        if silence < self.plan.kind.inactivity() * SECOND {
+            return Err(format!("{what} {} s after an answer", silence / SECOND));
+        }
+        match self.was_cut_off() {
+            true => Ok(()),
+            false => Err(what),
+        }
+    }
+}
