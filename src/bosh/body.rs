@@ -185,6 +185,11 @@ fn decode_strict(bytes: &Bytes, limits: Limits) -> Result<Response, BodyError> {
 /// Whether these bytes at least begin like a `<body/>` wrapper.
 fn looks_like_body(bytes: &[u8]) -> bool {
     let head = &bytes[..bytes.len().min(1024)];
+    // Cut inside the wrapper's own tag, where nothing else would begin so.
+    let cut = !head.is_empty() && memchr::memchr(b'>', head).is_none();
+    if cut && (head.starts_with(b"<body ") || b"<body ".starts_with(head)) {
+        return true;
+    }
     memchr::memmem::find(head, b"<body").is_some()
         && memchr::memmem::find(head, NS_HTTPBIND.as_bytes()).is_some()
 }

@@ -132,6 +132,11 @@ fn fingerprint(response: &Response) -> Manager {
         && attributes.polling == Some(Duration::from_secs(5))
     {
         Manager::Prosody
+    } else if attributes.authid.is_some()
+        && attributes.authid == attributes.sid
+        && attributes.maxpause == Some(Duration::from_secs(300))
+    {
+        Manager::Openfire
     } else {
         Manager::Other
     }

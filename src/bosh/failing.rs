@@ -41,6 +41,7 @@ impl Session {
             not_before: now + pause,
         };
         self.last_try = false;
+        self.release_parked(index, now);
         if tries.is_some_and(|tries| seen > tries) || is_final(&cause) {
             self.fail(cause);
         } else {
@@ -74,6 +75,7 @@ impl Session {
         // The manager's clocks went on: moments of before the sleep are further away than ours says.
         let back = |at: Instant| at.checked_sub(slept).unwrap_or(at);
         self.last_reply = back(self.last_reply);
+        self.last_life = back(self.last_life);
         self.last_send = back(self.last_send);
         let creating = self.phase == Phase::Creating;
         for entry in self.window.iter_mut() {
@@ -136,10 +138,8 @@ impl Session {
         let oldest = self.window.iter().find(|e| !e.is_answered())?;
         (oldest.failures > 0 && !self.last_try).then_some(())?;
         let held_until = oldest.first_written.map(|at| at + granted.wait);
-        Some(
-            held_until.map_or(self.last_reply, |at| at.max(self.last_reply))
-                + granted.inactivity_or_default(),
-        )
+        let alive = self.last_reply.max(self.last_life);
+        Some(held_until.map_or(alive, |at| at.max(alive)) + granted.inactivity_or_default())
     }
 
     pub(super) fn check_budget(&mut self, now: Instant) {

@@ -108,6 +108,8 @@ pub enum Manager {
     Ejabberd,
     /// Prosody: stores two answers.
     Prosody,
+    /// Openfire: ends the session when requests seem too many or too frequent.
+    Openfire,
     /// Tigase: short inactivity, no order by rid.
     Tigase,
     /// Everything else.

@@ -12,7 +12,7 @@ use super::failure::HttpReply;
 use super::params::{Manager, Rid};
 use super::session::{Event, Phase, Session};
 use super::verdict::{Verdict, judge};
-use super::window::State;
+use super::window::{Entry, State};
 use crate::xml::{Element, Limits};
 
 /// From so many copies on, an empty answer proves nothing (cm-quirks 4.2).
@@ -21,6 +21,10 @@ const COPIES_IN_DOUBT: u32 = 3;
 const VAIN_RECHECKS: u32 = 3;
 /// How often one request is repeated because the manager asked (`type='error'`).
 const MAX_RECOVERIES: u32 = 10;
+/// How often a request is repeated that the manager calls unknown while a newer one is under way.
+const MAX_REFUSALS: u32 = 2;
+/// Least pause before that, in which the newer one may be answered.
+const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 /// How often an HTTP error that an intermediary may have made up is repeated (B-58).
 const LEGACY_REPEATS: u32 = 2;
 /// Shortest time in which a manager that acknowledges requests is believed not to have one (B-48).
@@ -52,8 +56,11 @@ impl Session {
                 tries,
                 retry_after,
             } => {
-                if matches!(cause, Cause::Status(502..=504)) {
-                    self.note_cut(index, now);
+                match cause {
+                    Cause::Status(502..=504) => self.note_cut(index, now),
+                    // A body that breaks off is a sign of life all the same.
+                    Cause::NoReply => self.last_life = now,
+                    _ => {}
                 }
                 self.attempt_failed(index, cause, tries, retry_after, now);
             }
@@ -80,8 +87,12 @@ impl Session {
         }
         self.measure(index, now);
         if response.kind == ResponseType::Error {
+            self.last_life = now;
             self.on_recoverable(index, now);
             return;
+        }
+        if self.is_refusal_of_old(index, &response) {
+            return self.on_refusal_of_old(index, now);
         }
         if self.is_of_unknown_stream(&response) {
             return self.fail(Cause::UnknownStream);
@@ -96,6 +107,43 @@ impl Session {
             self.heed_acks(rid, ack, report, now);
         }
         self.process(now);
+    }
+
+    /// Prosody forgets a request whose connection broke while it was held, and calls its repeat unknown when a
+    /// newer one has come meanwhile; the session lives (cm-quirks section 5).
+    fn is_refusal_of_old(&self, index: usize, response: &Response) -> bool {
+        let prosody = self
+            .granted
+            .as_ref()
+            .is_some_and(|g| g.manager == Manager::Prosody);
+        prosody
+            && response.kind == ResponseType::Terminate
+            && response.condition == Some(BindingCondition::ItemNotFound)
+            && self.drain.is_none()
+            && self.closing.is_none_or(|c| c.sent.is_none())
+            && self
+                .window
+                .get(index)
+                .is_some_and(|e| e.copies > 1 && e.refusals < MAX_REFUSALS)
+            && self.window.get(index + 1).is_some()
+    }
+
+    /// The newer request decides. If that is answered, this one was worked on before it, and its answer was
+    /// empty; if not, both are asked for again.
+    fn on_refusal_of_old(&mut self, index: usize, now: Instant) {
+        let newer_answered = self.window.iter().skip(index + 1).any(Entry::is_answered);
+        if newer_answered {
+            return self.settle_empty(index, now);
+        }
+        let pause = self.repeat_pause(index, None).max(REFUSAL_PAUSE);
+        if let Some(entry) = self.window.get_mut(index) {
+            entry.refusals += 1;
+            entry.failures += 1;
+            entry.state = State::Waiting {
+                not_before: now + pause,
+            };
+        }
+        self.advance(now);
     }
 
     /// B-69: payload that is not for our stream must not reach the client.
@@ -148,8 +196,8 @@ impl Session {
             return;
         };
         let rid = entry.rid;
-        // Only ejabberd marks replies so, and only to a repeat (cm-quirks 4.3).
-        if entry.copies > 1 && response.attributes.rid == Some(rid.0) {
+        // Only ejabberd marks replies so, and only to a repeat, be it a proxy's (cm-quirks 4.3, P-10).
+        if response.attributes.rid == Some(rid.0) {
             drop_echo(&mut response.elements, &entry.body, limits);
         }
         if response.kind == ResponseType::Terminate && self.closing.is_none_or(|c| c.sent.is_none())
@@ -159,6 +207,7 @@ impl Session {
                 reason: CloseReason::Ended,
             });
         }
+        self.last_life = now;
         if let Some(at) = entry.written() {
             self.longest_hold = self.longest_hold.max(now.saturating_duration_since(at));
         }
@@ -172,10 +221,36 @@ impl Session {
         self.expect_older(index, now);
     }
 
+    /// How soon an answer must be here that the manager has given, or can give from its store (B-56).
+    fn answer_limit(&self) -> Option<Duration> {
+        let wait = self.granted.as_ref()?.wait;
+        Some(Duration::from_secs(3).max(wait / 10))
+    }
+
+    /// The request just written is a repeat behind which a newer one was answered or is held: its answer is in
+    /// the manager's store, or comes at once (B-56, T-08).
+    pub(super) fn expect_stored(&mut self, index: usize, now: Instant) {
+        let newer = |test: fn(&Entry) -> bool| self.window.iter().skip(index + 1).any(test);
+        let answered = newer(Entry::is_answered);
+        let held = newer(|e| e.written().is_some());
+        let limit = match (answered, held) {
+            (true, _) => self.answer_limit(),
+            (false, true) => self.release_limit(),
+            (false, false) => None,
+        };
+        if let Some(limit) = limit
+            && let Some(entry) = self.window.get_mut(index)
+            && let State::InFlight { due, .. } = &mut entry.state
+        {
+            *due = (*due).min(now + limit);
+        }
+    }
+
     /// B-56: answers come in rid order, so an older one that is not here soon is lost.
     fn expect_older(&mut self, index: usize, now: Instant) {
-        let Some(granted) = &self.granted else { return };
-        let limit = Duration::from_secs(3).max(granted.wait / 10);
+        let Some(limit) = self.answer_limit() else {
+            return;
+        };
         for entry in self.window.iter_mut().take(index) {
             if let State::InFlight {
                 written: Some(_),
@@ -224,6 +299,11 @@ impl Session {
     /// The stored answer did not come, or was no answer: the empty one stands.
     pub(super) fn settle_recheck(&mut self, index: usize, now: Instant) {
         self.vain_rechecks += 1;
+        self.settle_empty(index, now);
+    }
+
+    /// The answer to this request was empty, and that is final.
+    fn settle_empty(&mut self, index: usize, now: Instant) {
         if let Some(entry) = self.window.get_mut(index) {
             entry.state = State::Answered {
                 response: Box::new(Response::nothing()),
@@ -251,6 +331,27 @@ impl Session {
             self.deliver(answered.rid, *response);
         }
         self.advance(now);
+    }
+
+    /// Tigase keeps no answers: what the repeat of this request will bring is newer than what is parked behind
+    /// it (cm-quirks section 9).
+    pub(super) fn release_parked(&mut self, index: usize, now: Instant) {
+        let tigase = self
+            .granted
+            .as_ref()
+            .is_some_and(|g| g.manager == Manager::Tigase);
+        if !tigase {
+            return;
+        }
+        for answered in self.window.take_answered_behind(index) {
+            self.last_reply = now;
+            if answered.confirms && answered.payloads > 0 {
+                self.events.push_back(Event::Confirmed(answered.payloads));
+            }
+            let processed = self.processed;
+            self.deliver(answered.rid, *answered.response);
+            self.processed = processed;
+        }
     }
 
     pub(super) fn deliver(&mut self, rid: Rid, response: Response) {

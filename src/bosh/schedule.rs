@@ -92,6 +92,7 @@ impl Session {
         }
         if let Some(closing) = self.closing {
             let last = self.batch_len() == self.queue.len();
+            let slot = slot && !(self.would_overtake() && !self.queue.is_empty());
             return match (slot, last) {
                 (true, true) => Some((free, Send::Terminate)),
                 (true, false) => Some((free, Send::Payload)),
@@ -100,10 +101,22 @@ impl Session {
             };
         }
         if !self.queue.is_empty() {
+            let slot = slot && !self.would_overtake();
             return slot.then_some((free, Send::Payload));
         }
         let at = self.empty_due(unanswered, slot)?;
         Some((free.max(at), Send::Empty))
+    }
+
+    /// Tigase works on requests as they arrive: while one with payload may not have arrived the next must not
+    /// go out (cm-quirks 4.1).
+    fn would_overtake(&self) -> bool {
+        let tigase = self
+            .granted
+            .as_ref()
+            .is_some_and(|g| g.manager == Manager::Tigase);
+        let lost = |e: &Entry| e.payloads > 0 && !e.is_answered() && e.failures > 0;
+        tigase && self.window.iter().any(lost)
     }
 
     /// When an empty request is due, if one is.
@@ -191,7 +204,7 @@ impl Session {
     /// round trip. Managers that go wrong when it does not work out get more.
     fn gap(&self) -> Duration {
         match self.granted.as_ref().map(|g| g.manager) {
-            Some(Manager::Ejabberd | Manager::Tigase) => MAX_GAP,
+            Some(Manager::Ejabberd | Manager::Tigase | Manager::Openfire) => MAX_GAP,
             Some(Manager::Prosody | Manager::Other) | None => {
                 self.round_trip.map_or(MAX_GAP, |rtt| rtt / 4).min(MAX_GAP)
             }
@@ -341,17 +354,21 @@ impl Session {
         Duration::from_secs(bytes / SLOWEST_UPLINK)
     }
 
+    /// How soon a held request must be answered when a newer one is out; `None` with more than two requests
+    /// allowed, where the manager may rightly hold several.
+    pub(super) fn release_limit(&self) -> Option<Duration> {
+        let granted = self.granted.as_ref()?;
+        let limit = Duration::from_secs(15).min(granted.inactivity_or_default() / 2);
+        (granted.requests.get() <= 2).then_some(limit)
+    }
+
     /// T-08: a newer request makes the manager let go of older ones at once. If it does not within this time
     /// the path is dead, although their `wait` has not run out.
     pub(super) fn expect_release(&mut self, index: usize, now: Instant) {
-        let Some(granted) = &self.granted else { return };
-        let limit = Duration::from_secs(15).min(granted.inactivity_or_default() / 2);
-        let due_by = now + limit + self.upload_time(index);
-        let requests = usize::from(granted.requests.get());
-        // With more than two requests allowed the manager may rightly hold several.
-        if requests > 2 {
+        let Some(limit) = self.release_limit() else {
             return;
-        }
+        };
+        let due_by = now + limit + self.upload_time(index);
         for entry in self.window.iter_mut().take(index) {
             if let State::InFlight { due, .. } = &mut entry.state {
                 *due = (*due).min(due_by);

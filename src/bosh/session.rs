@@ -158,6 +158,8 @@ pub struct Session {
     pub(super) creation_failures: u32,
     pub(super) redirects: u32,
     pub(super) last_reply: Instant,
+    /// When the manager last showed that it is there.
+    pub(super) last_life: Instant,
     pub(super) last_reply_empty: bool,
     /// What the request was that the last reply answered.
     pub(super) last_reply_kind: RequestKind,
@@ -213,6 +215,7 @@ impl Session {
             creation_failures: 0,
             redirects: 0,
             last_reply: now,
+            last_life: now,
             last_reply_empty: false,
             last_reply_kind: RequestKind::Creation,
             last_send: now,
@@ -386,6 +389,7 @@ impl Session {
         if index > 0 {
             self.expect_release(index, now);
         }
+        self.expect_stored(index, now);
     }
 
     /// The shell sent this attempt's bytes a second time, on another connection: one more copy that the

@@ -69,6 +69,8 @@ pub(super) struct Entry {
     pub(super) attempts: u32,
     /// Copies sent, those of the shell included.
     pub(super) copies: u32,
+    /// Times that the manager called it unknown although the session lives.
+    pub(super) refusals: u32,
     /// Attempts that failed, for the pause before the next.
     pub(super) failures: u32,
     /// Failures of the last kind in a row, for causes that are repeated only so often.
@@ -95,6 +97,7 @@ impl Entry {
             payloads: 0,
             attempts: 0,
             copies: 0,
+            refusals: 0,
             failures: 0,
             same_cause: 0,
             last_cause: None,
@@ -259,6 +262,19 @@ impl Window {
             return None;
         }
         self.entries.pop_front().and_then(Entry::into_answered)
+    }
+
+    /// Takes out the replies that are parked behind this entry, up to the next that is missing.
+    pub(super) fn take_answered_behind(&mut self, index: usize) -> Vec<Answered> {
+        let mut taken = Vec::new();
+        while self.entries.get(index + 1).is_some_and(Entry::is_answered) {
+            taken.extend(
+                self.entries
+                    .remove(index + 1)
+                    .and_then(Entry::into_answered),
+            );
+        }
+        taken
     }
 
     pub(super) fn pop_front(&mut self) -> Option<Entry> {

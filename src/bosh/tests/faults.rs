@@ -503,3 +503,133 @@ fn p10_reasons_and_habits() {
     }
     assert_eq!(questions, 3);
 }
+
+const GONE: &str = "<body xmlns='http://jabber.org/protocol/httpbind' type='terminate' condition='item-not-found'/>";
+
+/// cm-quirks section 5: Prosody forgets a held request whose connection broke, and calls the repeat unknown
+/// when a newer one has come. The session lives: the newer request tells.
+#[test]
+fn b58_prosody_forgets_an_old_request() {
+    let (mut rig, poll) = Rig::bound_with(PROSODY);
+    rig.say("<m/>");
+    let second = rig.sent();
+    rig.answer(poll.key, 504, "<html/>");
+    let again = rig.sent();
+    rig.payload(second.key, "<message id='a'/>");
+    rig.reply(again.key, GONE);
+    assert_eq!(rig.events(), ["message a"]);
+    assert_eq!(rig.confirmed, 1);
+    rig.sent();
+
+    // The newer one is not answered yet: a moment later it is.
+    let (mut rig, poll) = Rig::bound_with(PROSODY);
+    rig.say("<m/>");
+    let second = rig.sent();
+    rig.answer(poll.key, 504, "<html/>");
+    let again = rig.sent();
+    rig.reply(again.key, GONE);
+    assert_eq!(rig.events(), Vec::<String>::new());
+    rig.payload(second.key, "<message id='a'/>");
+    rig.pass(Duration::from_secs(3));
+    let third = rig.sent();
+    assert_eq!(third.body, poll.body);
+    rig.reply(third.key, GONE);
+    assert_eq!(rig.events(), ["message a"]);
+
+    // The session really is gone: every request says so.
+    let (mut rig, poll) = Rig::bound_with(PROSODY);
+    rig.say("<m/>");
+    let second = rig.sent();
+    rig.answer(poll.key, 504, "<html/>");
+    let again = rig.sent();
+    rig.reply(second.key, GONE);
+    rig.reply(again.key, GONE);
+    assert_eq!(rig.events(), ["closed: item-not-found None []"]);
+}
+
+/// B-56, B-54: the repeat of a request behind which a newer one is answered has a short limit of its own, and
+/// the answer to the newer one was a sign of life.
+#[test]
+fn b56_repeats_behind_an_answered_one() {
+    let (mut rig, poll) = Rig::bound();
+    rig.say("<m/>");
+    let second = rig.sent();
+    rig.lose(poll.key);
+    let mut again = rig.sent();
+    rig.pass(Duration::from_secs(10));
+    rig.payload(second.key, "<message id='b'/>");
+    for _ in 0..3 {
+        rig.pass(Duration::from_millis(5600));
+        assert_eq!(rig.aborts(), [again.key]);
+        rig.pass(Duration::from_secs(3));
+        again = rig.sent();
+    }
+    rig.payload(again.key, "<message id='a'/>");
+    assert_eq!(rig.events(), ["message a", "message b"]);
+}
+
+const TIGASE: &str =
+    "wait='30' requests='2' hold='1' inactivity='10' maxpause='10' polling='10' host='h' ver='1.6'";
+
+/// cm-quirks 4.1: Tigase works on requests as they arrive: while one with payload may not have arrived, the
+/// next does not go out.
+#[test]
+fn tigase_gets_no_payload_behind_a_lost_one() {
+    let (mut rig, poll) = Rig::bound_with(TIGASE);
+    rig.say("<m>1</m>");
+    let first = rig.sent();
+    rig.empty(poll.key);
+    rig.lose(first.key);
+    rig.say("<m>2</m>");
+    let again = rig.sent();
+    assert_eq!(again.body, first.body);
+    rig.nothing_to_send();
+    rig.empty(again.key);
+    assert!(text(&rig.sent()).contains("<m>2</m>"));
+}
+
+/// cm-quirks section 9: Tigase keeps no answers: what the repeat of an older request brings is newer than the
+/// reply that is parked behind it.
+#[test]
+fn tigase_answers_are_in_order_of_time() {
+    let (mut rig, poll) = Rig::bound_with(TIGASE);
+    rig.say("<m/>");
+    let second = rig.sent();
+    rig.payload(second.key, "<message id='a'/>");
+    assert_eq!(rig.events(), Vec::<String>::new());
+    rig.lose(poll.key);
+    assert_eq!(rig.events(), ["message a"]);
+    assert_eq!(rig.confirmed, 1);
+    let again = rig.sent();
+    rig.payload(again.key, "<message id='b'/>");
+    assert_eq!(rig.events(), ["message b"]);
+}
+
+/// P-10, T-38: a proxy sent the request twice: ejabberd's answer to the second copy is the request itself.
+#[test]
+fn t38_a_proxys_repeat_is_echoed_too() {
+    let (mut rig, poll) = Rig::bound_with(
+        "wait='55' requests='2' hold='1' inactivity='30' polling='2' ver='1.11' xmlns:xmpp='urn:xmpp:xbosh' xmpp:restartlogic='true'",
+    );
+    rig.say("<message xmlns='jabber:client' to='b@x' id='own'><body>hi</body></message>");
+    let carrier = rig.sent();
+    rig.empty(poll.key);
+    let rid = carrier.key.rid;
+    rig.reply(carrier.key, &format!("<body xmlns='{NS_HTTPBIND}' sid='s1' rid='{rid}'><message xmlns='jabber:client' to='b@x' id='own'><body>hi</body></message></body>"));
+    assert_eq!(rig.events(), Vec::<String>::new());
+}
+
+/// B-49, T-12: a reply that is cut inside its first tag is a broken connection, not a login page.
+#[test]
+fn b49_cut_inside_the_first_tag() {
+    let whole = "<body xmlns='http://jabber.org/protocol/httpbind' sid='s1'/>";
+    for cut in 1..whole.len() {
+        let (mut rig, mut poll) = Rig::bound();
+        for _ in 0..4 {
+            rig.reply(poll.key, &whole[..cut]);
+            rig.pass(Duration::from_secs(3));
+            poll = rig.sent();
+        }
+        assert_eq!(rig.events(), Vec::<String>::new(), "{cut}");
+    }
+}
