@@ -1,8 +1,12 @@
 //! The naive client: it logs in, says what it is told to say, and counts what comes.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use xbosh::bosh::{PayloadClass, Session};
 use xbosh::xml::Element;
+
+use crate::world::Excuses;
 
 /// How far the login is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +38,9 @@ pub(crate) struct Client {
     pub(crate) said: u32,
     /// The number that the next stanza from the server should have.
     pub(crate) expected: u32,
-    /// Stanzas that never came, though later ones did.
-    pub(crate) missing: u32,
+    seen: HashSet<u32>,
+    /// The first that never came, though later ones did.
+    pub(crate) gap: Option<String>,
 }
 
 impl Client {
@@ -44,7 +49,8 @@ impl Client {
             stage: Stage::Auth,
             said: 0,
             expected: 0,
-            missing: 0,
+            seen: HashSet::new(),
+            gap: None,
         }
     }
 
@@ -70,29 +76,35 @@ impl Client {
         session.send(Bytes::from(text), class);
     }
 
-    /// Something came. `lossy`: the manager may have lost what came before.
+    /// Something came.
     pub(crate) fn receive(
         &mut self,
         element: &Element,
         session: &mut Session,
-        lossy: bool,
+        excuses: Excuses,
     ) -> Result<Option<Step>, String> {
         let id = element.attr("id").unwrap_or_default().into_owned();
         let number: u32 = id
             .strip_prefix('d')
             .and_then(|digits| digits.parse().ok())
             .ok_or_else(|| format!("the client's own stanza {id} came back"))?;
+        if !self.seen.insert(number) {
+            return Err(format!("d{number} came again"));
+        }
+        if excuses.disorder {
+            self.expected = self.expected.max(number + 1);
+            return Ok(self.step(element.local(), session));
+        }
         if number < self.expected {
             return Err(format!(
-                "d{number} came again or late: d{} was next",
+                "d{number} came late: d{} was next",
                 self.expected
             ));
         }
         if number > self.expected {
-            if !lossy {
-                return Err(format!("d{number} came, d{} never did", self.expected));
+            if !excuses.loss && self.gap.is_none() {
+                self.gap = Some(format!("d{number} came, d{} never did", self.expected));
             }
-            self.missing += number - self.expected;
         }
         self.expected = number + 1;
         Ok(self.step(element.local(), session))

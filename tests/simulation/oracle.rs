@@ -18,8 +18,8 @@ struct Sent {
     body: Bytes,
     answered: bool,
     attempts: u32,
-    /// An attempt may have reached the manager.
-    perhaps_there: bool,
+    /// Attempts of which nothing left the house.
+    kept_home: u32,
 }
 
 /// The judge of one client.
@@ -30,6 +30,8 @@ pub(crate) struct Oracle {
     last_send: Time,
     ending_since: Option<Time>,
     terminated: bool,
+    /// The terminate request went out as one more than allowed.
+    squeezed: bool,
 }
 
 impl Oracle {
@@ -41,6 +43,7 @@ impl Oracle {
             last_send: 0,
             ending_since: None,
             terminated: false,
+            squeezed: false,
         }
     }
 
@@ -64,12 +67,19 @@ impl Oracle {
         }
     }
 
+    fn unanswered(&self) -> usize {
+        self.sent.values().filter(|s| !s.answered).count()
+    }
+
+    /// Whether the terminate request went out beside as many others as are allowed.
+    pub(crate) fn squeezed(&self) -> bool {
+        self.squeezed
+    }
+
     /// The client was told that nothing of this attempt left the house.
     pub(crate) fn never_sent(&mut self, rid: u64) {
-        if let Some(sent) = self.sent.get_mut(&rid)
-            && sent.attempts == 1
-        {
-            sent.perhaps_there = false;
+        if let Some(sent) = self.sent.get_mut(&rid) {
+            sent.kept_home += 1;
         }
     }
 
@@ -100,14 +110,13 @@ impl Oracle {
         if sent.body != body {
             return Err(format!("the repeat of rid {} differs", request.rid));
         }
-        if self.kind == Kind::Ejabberd && older && sent.perhaps_there && !sent.answered {
+        if self.kind == Kind::Ejabberd && older && sent.attempts > sent.kept_home && !sent.answered {
             return Err(format!(
                 "rid {} may be put aside on ejabberd and is repeated",
                 request.rid
             ));
         }
         sent.attempts += 1;
-        sent.perhaps_there = true;
         Ok(())
     }
 
@@ -129,11 +138,12 @@ impl Oracle {
             self.ack(request)?;
         }
         self.terminated |= request.terminate;
+        self.squeezed |= request.terminate && self.unanswered() >= REQUESTS;
         let sent = Sent {
             body: body.clone(),
             answered: false,
             attempts: 1,
-            perhaps_there: true,
+            kept_home: 0,
         };
         self.sent.insert(rid, sent);
         while self.sent.len() > REMEMBERED
@@ -149,7 +159,7 @@ impl Oracle {
         if self.terminated {
             return Err(format!("rid {rid} after the terminate request"));
         }
-        let unanswered = self.sent.values().filter(|s| !s.answered).count();
+        let unanswered = self.unanswered();
         let waited = self.ending_since.is_some_and(|at| now >= at + 2 * SECOND);
         let allowed = REQUESTS + usize::from(request.terminate && waited);
         if unanswered >= allowed {
@@ -192,10 +202,5 @@ impl Oracle {
         let next = self.sent.get(&(ack + 1));
         let behind = self.sent.keys().position(|rid| *rid == ack + 1);
         next.is_some_and(doubted) && behind <= first_open.or(behind)
-    }
-
-    /// Requests whose answer the client still waits for.
-    pub(crate) fn unanswered(&self) -> usize {
-        self.sent.values().filter(|s| !s.answered).count()
     }
 }

@@ -125,6 +125,7 @@ impl World {
                 self.at(later, Event::Arrives(conn));
             }
             Some(Fault::ShellRepeats) => {
+                self.repeated_by_shell = true;
                 self.conns[conn].fate = Fate::Vanishes;
                 if self.random.chance(500) {
                     self.at(arrival, Event::Arrives(conn));
@@ -274,7 +275,8 @@ impl World {
                 Fate::BreaksOff => {
                     self.lost(conn, &answer.body);
                     let mut part = answer.body;
-                    let less = self.random.range(1, 5) as usize;
+                    // Enough is left to tell a body of BOSH.
+                    let less = self.random.range(1, 2) as usize;
                     part.truncate(part.len().saturating_sub(less));
                     self.at(at, Event::Answer(conn, answer.status, part));
                 }

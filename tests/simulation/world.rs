@@ -53,6 +53,9 @@ pub(crate) struct World {
     pub(crate) judged: usize,
     /// When the last whole answer came.
     pub(crate) last_answer: Time,
+    gap_since: Option<Time>,
+    /// The sender wrote a request again by itself.
+    pub(crate) repeated_by_shell: bool,
     /// The server's last words had somebody to hear them.
     pub(crate) heard: bool,
     trace: Option<Vec<String>>,
@@ -66,6 +69,8 @@ pub(crate) struct Excuses {
     pub(crate) loss: bool,
     /// The session may end by itself.
     pub(crate) death: bool,
+    /// What comes for the client may be swapped.
+    pub(crate) disorder: bool,
 }
 
 impl World {
@@ -116,6 +121,8 @@ impl World {
             excuses: Excuses::default(),
             judged: 0,
             last_answer: 0,
+            gap_since: None,
+            repeated_by_shell: false,
             heard: false,
             trace: traced.then(Vec::new),
             steps: 0,
@@ -139,6 +146,7 @@ impl World {
             if self.closed.is_some() {
                 break;
             }
+            self.look_for_gap()?;
             self.look_for_rest();
             let now = self.now;
             self.step()?;
@@ -231,8 +239,11 @@ impl World {
             }
             Told::Payload { element, .. } => {
                 self.log(|_| format!("session: {} {:?}", element.local(), element.attr("id")));
-                let lossy = self.excuses.loss;
-                match self.client.receive(&element, &mut self.session, lossy)? {
+                let excuses = self.excuses;
+                match self
+                    .client
+                    .receive(&element, &mut self.session, excuses)?
+                {
                     Some(Step::Bound) => self.bound(),
                     Some(step) => {
                         let pause = self.random.pick(&[0, MILLI, SECOND, 8 * SECOND]);
@@ -322,7 +333,7 @@ impl World {
 
     fn act(&mut self, act: Act) {
         self.log(|w| format!("act: {act:?} (said {})", w.client.said));
-        if self.ending {
+        if self.ending && act != Act::Room {
             return;
         }
         match act {
@@ -356,6 +367,21 @@ impl World {
                 session.common().server.say(None);
                 session.push(now);
             }
+        }
+    }
+
+    /// A session that ends gives out what it has, even if something before it never came; one that goes on must not.
+    fn look_for_gap(&mut self) -> Outcome {
+        if self.ending || self.excuses.loss {
+            return Ok(());
+        }
+        match &self.client.gap {
+            Some(gap) => {
+                let since = *self.gap_since.get_or_insert(self.now);
+                let over = self.now > since + 3 * SECOND;
+                if over { Err(gap.clone()) } else { Ok(()) }
+            }
+            None => Ok(()),
         }
     }
 

@@ -123,6 +123,12 @@ pub(crate) enum Note {
     Inactive,
     /// A rid was skipped while an early request was let in.
     Skipped,
+    /// There never was an answer to keep, and it is asked for.
+    Unkept,
+    /// An empty answer is kept for a rid that was or will be answered with stanzas.
+    Masked,
+    /// Requests ran in another order than they were sent, and so do answers.
+    Overtaken,
     /// A rid that is not known any more.
     Forgotten,
     /// More requests than allowed.

@@ -1,7 +1,8 @@
-//! Openfire's `HttpSession`: a third request while two wait ends the session, so do empty ones in quick succession;
-//! three answers are kept, but not those to creation and restart.
+//! Openfire's `HttpSession`: a third request while two wait ends the session; answers are kept for a repeat, but not
+//! those to creation and restart, and not the empty ones that make room for a newer request. What was kept first for
+//! a rid is what a repeat gets.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use super::{Common, Note, Session, Start, body, terminate};
 use crate::Time;
@@ -10,20 +11,24 @@ use crate::request::Request;
 const REQUESTS: usize = 2;
 const KEPT: usize = 3;
 
-struct Held {
+struct Queued {
     rid: u64,
     conn: usize,
     until: Time,
-    keep: bool,
+    request: Request,
 }
 
 pub(crate) struct Openfire {
     c: Common,
-    rid: u64,
-    held: VecDeque<Held>,
-    early: BTreeMap<u64, (usize, Request)>,
-    stored: BTreeMap<u64, String>,
-    last_poll: Option<Time>,
+    /// The last of the rids that have come without a gap.
+    sequential: u64,
+    answered: u64,
+    /// In rid order, those before their turn included.
+    queue: Vec<Queued>,
+    /// The oldest first.
+    kept: VecDeque<(u64, String)>,
+    /// Rids whose answer was not kept.
+    unkept: Vec<u64>,
     inactive_at: Option<Time>,
 }
 
@@ -31,11 +36,11 @@ impl Openfire {
     pub(crate) fn new(start: Start) -> Self {
         let mut new = Self {
             c: start.common,
-            rid: start.rid,
-            held: VecDeque::new(),
-            early: BTreeMap::new(),
-            stored: BTreeMap::new(),
-            last_poll: None,
+            sequential: start.rid,
+            answered: start.rid,
+            queue: Vec::new(),
+            kept: VecDeque::new(),
+            unkept: vec![start.rid],
             inactive_at: None,
         };
         new.inactive_at = Some(start.now + new.c.inactivity());
@@ -45,84 +50,119 @@ impl Openfire {
         new
     }
 
-    fn answer(&mut self, held: &Held, now: Time) {
-        let inner = self.c.server.drain();
-        let ack = match self.rid > held.rid {
-            true => format!("ack='{}'", self.rid),
+    /// An answer that is kept.
+    fn deliver(&mut self, queued: &Queued, inner: &str) {
+        let ack = match self.sequential > queued.rid {
+            true => format!("ack='{}'", self.sequential),
             false => String::new(),
         };
-        let answer = body(&ack, &inner);
-        if held.keep {
-            self.store(held.rid, answer.clone());
+        let answer = body(&ack, inner);
+        self.answered = queued.rid;
+        while self.kept.len() >= KEPT {
+            self.kept.pop_front();
         }
-        self.c.answer(held.conn, answer);
-        if self.held.is_empty() {
-            self.inactive_at = Some(now + self.c.inactivity());
+        self.kept.push_back((queued.rid, answer.clone()));
+        self.c.answer(queued.conn, answer);
+    }
+
+    /// The oldest request that has had its turn.
+    fn ready(&mut self) -> Option<Queued> {
+        let ready = self.queue.first()?.rid <= self.sequential;
+        ready.then(|| self.queue.remove(0))
+    }
+
+    fn send_pending(&mut self) {
+        if self.c.server.has_pending()
+            && let Some(queued) = self.ready()
+        {
+            let inner = self.c.server.drain();
+            self.deliver(&queued, &inner);
         }
     }
 
-    fn store(&mut self, rid: u64, answer: String) {
-        self.stored.insert(rid, answer);
-        while self.stored.len() > KEPT {
-            self.stored.pop_first();
-        }
+    fn rest(&mut self, now: Time) {
+        self.inactive_at = self
+            .queue
+            .is_empty()
+            .then(|| now + self.c.inactivity());
     }
 
     fn close(&mut self, condition: Option<&str>) {
         self.c.over = true;
-        let inner = self.c.server.drain();
-        let mut held = std::mem::take(&mut self.held).into_iter();
-        if let Some(oldest) = held.next() {
-            self.c.answer(oldest.conn, terminate(condition, &inner));
-        }
-        for rest in held {
-            self.c.answer(rest.conn, body("", ""));
-        }
-        for (_, (conn, _)) in std::mem::take(&mut self.early) {
-            self.c.answer(conn, body("", ""));
+        let mut inner = self.c.server.drain();
+        for (at, queued) in std::mem::take(&mut self.queue).into_iter().enumerate() {
+            let last = match at {
+                0 => terminate(condition, &std::mem::take(&mut inner)),
+                _ => body("", ""),
+            };
+            self.c.answer(queued.conn, last);
         }
     }
 
-    fn process(&mut self, conn: usize, request: &Request, now: Time) {
-        self.rid = request.rid;
-        self.inactive_at = None;
-        self.held.push_back(Held {
-            rid: request.rid,
-            conn,
-            until: now + self.c.wait,
-            keep: !request.restart,
-        });
-        self.c.feed(request);
-        self.c.server.settle();
-        if request.terminate {
-            self.close(None);
-            return;
-        }
-        if self.c.server.has_pending() || self.held.len() > 1 {
-            self.push_or_release(now);
-        }
-        if let Some((conn, early)) = self.early.remove(&(self.rid + 1)) {
-            self.process(conn, &early, now);
-        }
-    }
-
-    fn push_or_release(&mut self, now: Time) {
-        if let Some(oldest) = self.held.pop_front() {
-            self.answer(&oldest, now);
+    /// A rid that was answered already.
+    fn redeliver(&mut self, conn: usize, rid: u64) {
+        let mut found = self.kept.iter().filter(|(known, _)| *known == rid);
+        let first = found.next().map(|(_, answer)| answer.clone());
+        let more = found.next().is_some() || self.queue.iter().any(|q| q.rid == rid);
+        match first {
+            Some(answer) => {
+                if more {
+                    self.c.notes.push(Note::Masked);
+                }
+                self.c.answer(conn, answer);
+            }
+            None => {
+                self.c.notes.push(match self.unkept.contains(&rid) {
+                    true => Note::Unkept,
+                    false => Note::Forgotten,
+                });
+                self.refuse(conn, "item-not-found");
+            }
         }
     }
 
-    /// XEP-0124 section 11, with one more for terminate since 2026.
-    fn overactive(&mut self, request: &Request, now: Time) -> bool {
-        let open = self.held.len() + self.early.len();
-        let spare = usize::from(request.terminate);
-        let pause = self.c.kind.polling() * crate::SECOND;
-        let poll = request.is_empty();
-        let soon = poll && open > 0 && self.last_poll.is_some_and(|at| now < at + pause);
-        if poll {
-            self.last_poll = Some(now);
+    fn refuse(&mut self, conn: usize, condition: &str) {
+        self.c.answer(conn, terminate(Some(condition), ""));
+        self.close(Some(condition));
+    }
+
+    /// What has its turn runs.
+    fn run(&mut self) {
+        let mut at = 0;
+        while at < self.queue.len() && self.queue[at].rid <= self.sequential + 1 {
+            let rid = self.queue[at].rid;
+            if rid <= self.sequential {
+                at += 1;
+                continue;
+            }
+            self.sequential = rid;
+            let request = self.queue[at].request.clone();
+            self.c.feed(&request);
+            self.c.server.settle();
+            if request.terminate {
+                let ender = self.queue.remove(at);
+                // The session's last word goes to the request that asked for it.
+                self.queue.insert(0, ender);
+                self.close(None);
+                return;
+            }
+            if request.restart {
+                let restart = self.queue.remove(at);
+                let inner = self.c.server.drain();
+                self.unkept.push(rid);
+                self.c.answer(restart.conn, body("", &inner));
+            } else {
+                at += 1;
+            }
         }
-        open >= REQUESTS + spare || soon
+        self.send_pending();
+        while self.queue.len() > 1
+            && let Some(queued) = self.ready()
+        {
+            // Makes room, and is not kept.
+            self.unkept.push(queued.rid);
+            self.c.answer(queued.conn, body("", ""));
+        }
     }
 }
 
@@ -137,39 +177,40 @@ impl Session for Openfire {
 
     fn request(&mut self, conn: usize, request: &Request, now: Time) {
         let rid = request.rid;
-        if let Some(stored) = self.stored.get(&rid) {
-            let stored = stored.clone();
-            self.c.answer(conn, stored);
-        } else if let Some(at) = self.held.iter().position(|h| h.rid == rid) {
-            let old = std::mem::replace(&mut self.held[at].conn, conn);
-            self.held[at].until = now + self.c.wait;
-            self.store(rid, body("", ""));
-            self.c.answer(old, body("", ""));
-        } else if let Some((old, _)) = self.early.get_mut(&rid) {
-            let old = std::mem::replace(old, conn);
-            self.c.answer(old, body("", ""));
-        } else if rid <= self.rid || rid > self.rid + REQUESTS as u64 + u64::from(request.terminate)
-        {
+        // Since March 2026 a terminate request may be one more.
+        let spare = usize::from(request.terminate);
+        if rid > self.sequential + REQUESTS as u64 {
             self.c.notes.push(Note::Forgotten);
-            self.c.answer(conn, terminate(Some("item-not-found"), ""));
-            self.close(Some("item-not-found"));
-        } else if self.overactive(request, now) {
-            self.c.notes.push(Note::Overactive);
-            self.c.answer(conn, terminate(Some("policy-violation"), ""));
-            self.close(Some("policy-violation"));
-        } else if rid > self.rid + 1 {
-            self.early.insert(rid, (conn, request.clone()));
-        } else {
-            self.process(conn, request, now);
+            return self.refuse(conn, "item-not-found");
         }
+        if rid <= self.answered {
+            return self.redeliver(conn, rid);
+        }
+        if let Some(at) = self.queue.iter().position(|q| q.rid == rid) {
+            let old = self.queue.remove(at);
+            self.deliver(&old, "");
+        }
+        if self.queue.len() >= REQUESTS + spare {
+            self.c.notes.push(Note::Overactive);
+            return self.refuse(conn, "policy-violation");
+        }
+        let at = self.queue.iter().position(|q| q.rid > rid);
+        let queued = Queued {
+            rid,
+            conn,
+            until: now + self.c.wait,
+            request: request.clone(),
+        };
+        self.queue.insert(at.unwrap_or(self.queue.len()), queued);
+        self.run();
+        self.rest(now);
     }
 
     fn closed(&mut self, _conn: usize, _now: Time) {}
 
     fn push(&mut self, now: Time) {
-        if self.c.server.has_pending() {
-            self.push_or_release(now);
-        }
+        self.send_pending();
+        self.rest(now);
     }
 
     fn end(&mut self, _now: Time) {
@@ -177,7 +218,7 @@ impl Session for Openfire {
     }
 
     fn due(&self) -> Option<Time> {
-        let wait = self.held.iter().map(|h| h.until).min();
+        let wait = self.queue.iter().map(|q| q.until).min();
         self.inactive_at.into_iter().chain(wait).min()
     }
 
@@ -185,12 +226,14 @@ impl Session for Openfire {
         if self.inactive_at.is_some_and(|at| at <= now) {
             self.c.notes.push(Note::Inactive);
             self.c.over = true;
-        } else {
-            self.push_or_release(now);
+        } else if let Some(at) = self.queue.iter().position(|q| q.until <= now) {
+            let queued = self.queue.remove(at);
+            self.deliver(&queued, "");
+            self.rest(now);
         }
     }
 
     fn held(&self) -> usize {
-        self.held.len() + self.early.len()
+        self.queue.len()
     }
 }

@@ -16,6 +16,8 @@ pub(crate) struct Prosody {
     requests: VecDeque<(usize, u64)>,
     /// The one written last at the end.
     responses: VecDeque<(u64, String)>,
+    /// Requests that were taken back by their connection before they were answered: never stored.
+    taken_back: Vec<u64>,
     deferred: Option<(usize, Request)>,
     ending: bool,
     inactive_at: Option<Time>,
@@ -29,6 +31,7 @@ impl Prosody {
             rid: start.rid,
             requests: VecDeque::new(),
             responses: VecDeque::new(),
+            taken_back: Vec::new(),
             deferred: None,
             ending: false,
             inactive_at: None,
@@ -125,7 +128,10 @@ impl Session for Prosody {
             } else if rid == self.rid {
                 self.requests.push_back((conn, rid));
             } else {
-                self.c.notes.push(Note::Forgotten);
+                self.c.notes.push(match self.taken_back.contains(&rid) {
+                    true => Note::Unkept,
+                    false => Note::Forgotten,
+                });
                 self.c.answer(conn, terminate(Some("item-not-found"), ""));
             }
             self.stream_closed(now);
@@ -145,9 +151,10 @@ impl Session for Prosody {
     }
 
     fn closed(&mut self, conn: usize, now: Time) {
-        let before = self.requests.len();
-        self.requests.retain(|(open, _)| *open != conn);
-        if self.requests.len() != before {
+        if let Some(at) = self.requests.iter().position(|(open, _)| *open == conn)
+            && let Some((_, rid)) = self.requests.remove(at)
+        {
+            self.taken_back.push(rid);
             self.destroyed(now);
         }
     }

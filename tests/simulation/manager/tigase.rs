@@ -75,6 +75,9 @@ impl Session for Tigase {
             self.c.answer(conn, terminate(Some("item-not-found"), ""));
             return;
         }
+        if self.recent.last_key_value().is_some_and(|(last, _)| *last > request.rid) {
+            self.c.notes.push(Note::Overtaken);
+        }
         self.inactive_at = None;
         let repeated = known.is_some();
         let until = now + self.c.wait;
