@@ -80,6 +80,7 @@ impl Session {
         let creating = self.phase == Phase::Creating;
         for entry in self.window.iter_mut() {
             entry.first_written = entry.first_written.map(back);
+            entry.held_since = entry.held_since.map(back);
             match &mut entry.state {
                 State::InFlight { .. } => {
                     self.aborts.push_back(RequestKey {
@@ -100,6 +101,14 @@ impl Session {
             self.create(now);
         }
         self.last_try = true;
+    }
+
+    /// The manager is there. What it holds it may go on holding for `wait`, and what it does not is new to it.
+    pub(super) fn note_life(&mut self, now: Instant) {
+        self.last_life = now;
+        for entry in self.window.iter_mut() {
+            entry.held_since = entry.written().map(|_| now);
+        }
     }
 
     /// A held request was cut by what is between us and the manager: perhaps at an age of its own (T-10).
@@ -137,7 +146,7 @@ impl Session {
         let granted = self.granted.as_ref()?;
         let oldest = self.window.iter().find(|e| !e.is_answered())?;
         (oldest.failures > 0 && !self.last_try).then_some(())?;
-        let held_until = oldest.first_written.map(|at| at + granted.wait);
+        let held_until = oldest.held_since.map(|at| at + granted.wait);
         let alive = self.last_reply.max(self.last_life);
         Some(held_until.map_or(alive, |at| at.max(alive)) + granted.inactivity_or_default())
     }

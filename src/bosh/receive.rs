@@ -17,8 +17,6 @@ use crate::xml::{Element, Limits};
 
 /// From so many copies on, an empty answer proves nothing (cm-quirks 4.2).
 const COPIES_IN_DOUBT: u32 = 3;
-/// After so many questions in vain, empty answers without a reason are this manager's way.
-const VAIN_RECHECKS: u32 = 3;
 /// How often one request is repeated because the manager asked (`type='error'`).
 const MAX_RECOVERIES: u32 = 10;
 /// How often a request is repeated that the manager calls unknown while a newer one is under way.
@@ -36,10 +34,6 @@ impl Session {
         if self.window.get(index).is_some_and(|entry| entry.recheck) {
             match verdict {
                 Verdict::Response(response) if response.kind == ResponseType::Normal => {
-                    self.vain_rechecks = match response.is_empty() {
-                        true => self.vain_rechecks + 1,
-                        false => 0,
-                    };
                     self.answer(index, response, now);
                     self.process(now);
                 }
@@ -59,7 +53,7 @@ impl Session {
                 match cause {
                     Cause::Status(502..=504) => self.note_cut(index, now),
                     // A body that breaks off is a sign of life all the same.
-                    Cause::NoReply => self.last_life = now,
+                    Cause::NoReply => self.note_life(now),
                     _ => {}
                 }
                 self.attempt_failed(index, cause, tries, retry_after, now);
@@ -87,7 +81,7 @@ impl Session {
         }
         self.measure(index, now);
         if response.kind == ResponseType::Error {
-            self.last_life = now;
+            self.note_life(now);
             self.on_recoverable(index, now);
             return;
         }
@@ -133,7 +127,7 @@ impl Session {
     fn on_refusal_of_old(&mut self, index: usize, now: Instant) {
         let newer_answered = self.window.iter().skip(index + 1).any(Entry::is_answered);
         if newer_answered {
-            return self.settle_empty(index, now);
+            return self.settle_recheck(index, now);
         }
         let pause = self.repeat_pause(index, None).max(REFUSAL_PAUSE);
         if let Some(entry) = self.window.get_mut(index) {
@@ -174,7 +168,7 @@ impl Session {
         let patience = self.round_trip.unwrap_or_default() * 2;
         let patience = patience.max(ACK_PATIENCE);
         let missing = self.unanswered_at(|r| r > acked).filter(|at| {
-            let written = self.window.get(*at).and_then(super::window::Entry::written);
+            let written = self.window.get(*at).and_then(Entry::written);
             written.is_some_and(|at| now.saturating_duration_since(at) > patience)
         });
         if let Some(at) = missing {
@@ -207,7 +201,6 @@ impl Session {
                 reason: CloseReason::Ended,
             });
         }
-        self.last_life = now;
         if let Some(at) = entry.written() {
             self.longest_hold = self.longest_hold.max(now.saturating_duration_since(at));
         }
@@ -217,6 +210,7 @@ impl Session {
             at: now,
             confirms,
         };
+        self.note_life(now);
         self.doubt(index, now);
         self.expect_older(index, now);
     }
@@ -278,7 +272,6 @@ impl Session {
             .as_ref()
             .filter(|g| matches!(g.manager, Manager::Prosody | Manager::Ejabberd))
             .filter(|g| self.bound && newest && !g.is_polling())
-            .filter(|_| self.vain_rechecks < VAIN_RECHECKS)
             .map(|g| g.wait * 3 / 4);
         let written = self.window.get(index).and_then(|e| e.answered_after(now));
         let reasonless = patience.zip(written).is_some_and(|(p, held)| held < p);
@@ -298,12 +291,6 @@ impl Session {
 
     /// The stored answer did not come, or was no answer: the empty one stands.
     pub(super) fn settle_recheck(&mut self, index: usize, now: Instant) {
-        self.vain_rechecks += 1;
-        self.settle_empty(index, now);
-    }
-
-    /// The answer to this request was empty, and that is final.
-    fn settle_empty(&mut self, index: usize, now: Instant) {
         if let Some(entry) = self.window.get_mut(index) {
             entry.state = State::Answered {
                 response: Box::new(Response::nothing()),
@@ -316,6 +303,7 @@ impl Session {
 
     /// Delivers what has become the oldest, in rid order (B-35).
     pub(super) fn process(&mut self, now: Instant) {
+        let before = self.processed;
         while let Some(answered) = self.window.pop_answered() {
             let response = answered.response;
             self.last_reply = now;
@@ -330,7 +318,27 @@ impl Session {
             }
             self.deliver(answered.rid, *response);
         }
+        if self.processed != before {
+            self.processed = self.processed.max(self.released);
+            self.restart_clock(now);
+        }
         self.advance(now);
+    }
+
+    /// An older request is done with: only now does the manager begin to hold the next one.
+    fn restart_clock(&mut self, now: Instant) {
+        let due = self.reply_due(0, now);
+        let newer = self.window.iter().skip(1).any(|e| e.written().is_some());
+        let limit = self.release_limit().filter(|_| newer);
+        if let Some(entry) = self.window.get_mut(0)
+            && !entry.recheck
+            && let State::InFlight {
+                written: Some(_),
+                due: reply_due,
+            } = &mut entry.state
+        {
+            *reply_due = limit.map_or(due, |limit| due.min(now + limit));
+        }
     }
 
     /// Tigase keeps no answers: what the repeat of this request will bring is newer than what is parked behind
@@ -349,6 +357,7 @@ impl Session {
                 self.events.push_back(Event::Confirmed(answered.payloads));
             }
             let processed = self.processed;
+            self.released = self.released.max(Some(answered.rid));
             self.deliver(answered.rid, *answered.response);
             self.processed = processed;
         }

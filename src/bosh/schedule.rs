@@ -92,7 +92,7 @@ impl Session {
         }
         if let Some(closing) = self.closing {
             let last = self.batch_len() == self.queue.len();
-            let slot = slot && !(self.would_overtake() && !self.queue.is_empty());
+            let slot = slot && (self.queue.is_empty() || self.would_overtake().is_none());
             return match (slot, last) {
                 (true, true) => Some((free, Send::Terminate)),
                 (true, false) => Some((free, Send::Payload)),
@@ -101,22 +101,29 @@ impl Session {
             };
         }
         if !self.queue.is_empty() {
-            let slot = slot && !self.would_overtake();
-            return slot.then_some((free, Send::Payload));
+            let what = match self.would_overtake() {
+                None => Send::Payload,
+                // An empty one makes the manager answer it.
+                Some(true) => Send::Empty,
+                Some(false) => return None,
+            };
+            return slot.then_some((free, what));
         }
         let at = self.empty_due(unanswered, slot)?;
         Some((free.max(at), Send::Empty))
     }
 
-    /// Tigase works on requests as they arrive: while one with payload may not have arrived the next must not
-    /// go out (cm-quirks 4.1).
-    fn would_overtake(&self) -> bool {
+    /// Tigase works on requests as they arrive: one with payload must be answered before the next goes out
+    /// (cm-quirks 4.1). `None` if nothing stands in the way, else whether that one is the newest and held.
+    fn would_overtake(&self) -> Option<bool> {
         let tigase = self
             .granted
             .as_ref()
             .is_some_and(|g| g.manager == Manager::Tigase);
-        let lost = |e: &Entry| e.payloads > 0 && !e.is_answered() && e.failures > 0;
-        tigase && self.window.iter().any(lost)
+        let carries = |e: &&Entry| e.payloads > 0 && !e.is_answered();
+        let carrier = self.window.iter().find(carries).filter(|_| tigase)?;
+        let newest = self.window.iter().next_back().map(|e| e.rid);
+        Some(newest == Some(carrier.rid) && carrier.written().is_some())
     }
 
     /// When an empty request is due, if one is.
@@ -192,7 +199,8 @@ impl Session {
             return Some(None);
         }
         let mut from = None;
-        for older in self.window.iter().take(index).filter(|e| !e.is_answered()) {
+        let open = |e: &&Entry| !e.is_answered() && !matches!(e.state, State::Unsure);
+        for older in self.window.iter().take(index).filter(open) {
             let was_first = older.first_written? + STORE_PATIENCE <= entry.first_written?;
             was_first.then_some(())?;
             from = from.max(Some(older.written()? + STORE_PATIENCE));

@@ -135,6 +135,8 @@ pub struct Session {
     pub(super) granted: Option<Granted>,
     /// Highest rid whose reply, and all lower ones, were processed.
     pub(super) processed: Option<Rid>,
+    /// Highest rid whose reply was delivered before its turn, on a manager that keeps no order.
+    pub(super) released: Option<Rid>,
     pub(super) bound: bool,
     /// Before binding: the server owes something, so an answered poll is followed by another at once.
     pub(super) expecting: bool,
@@ -149,8 +151,6 @@ pub struct Session {
     pub(super) acked: Option<u64>,
     /// The longest that one request was held until it was answered.
     pub(super) longest_hold: Duration,
-    /// Questions for a stored answer in a row that brought nothing.
-    pub(super) vain_rechecks: u32,
     /// The network is back: patience waits for one more attempt (B-54).
     pub(super) last_try: bool,
     pub(super) closing: Option<Closing>,
@@ -199,6 +199,7 @@ impl Session {
             aborts: VecDeque::new(),
             granted: None,
             processed: None,
+            released: None,
             bound: false,
             expecting: options.requested.xmpp_version,
             restart: false,
@@ -209,7 +210,6 @@ impl Session {
             acked: None,
             longest_hold: Duration::ZERO,
             last_try: false,
-            vain_rechecks: 0,
             closing: None,
             drain: None,
             creation_failures: 0,
@@ -380,6 +380,7 @@ impl Session {
             return;
         }
         entry.first_written.get_or_insert(now);
+        entry.held_since.get_or_insert(now);
         entry.last_written = Some(now);
         entry.state = State::InFlight {
             written: Some(now),

@@ -77,6 +77,9 @@ pub(super) struct Entry {
     pub(super) same_cause: u32,
     pub(super) last_cause: Option<Cause>,
     pub(super) first_written: Option<Instant>,
+    /// Since when the manager may be holding it, as far as patience goes: written whole, and not before the
+    /// manager's last sign of life.
+    pub(super) held_since: Option<Instant>,
     /// When the last attempt was written whole.
     pub(super) last_written: Option<Instant>,
     /// An attempt may have reached the manager whole.
@@ -102,6 +105,7 @@ impl Entry {
             same_cause: 0,
             last_cause: None,
             first_written: None,
+            held_since: None,
             last_written: None,
             maybe_received: false,
             arrived: false,

@@ -26,6 +26,7 @@ struct Sent {
 pub(crate) struct Oracle {
     kind: Kind,
     open: bool,
+    bound: bool,
     sent: BTreeMap<u64, Sent>,
     last_send: Time,
     ending_since: Option<Time>,
@@ -39,6 +40,7 @@ impl Oracle {
         Self {
             kind,
             open: false,
+            bound: false,
             sent: BTreeMap::new(),
             last_send: 0,
             ending_since: None,
@@ -53,6 +55,11 @@ impl Oracle {
         while self.sent.len() > 1 {
             self.sent.pop_first();
         }
+    }
+
+    /// The client is bound.
+    pub(crate) fn bound(&mut self) {
+        self.bound = true;
     }
 
     /// The client wants to end the session.
@@ -100,21 +107,11 @@ impl Oracle {
     }
 
     fn repeat(&mut self, body: &Bytes, request: &Request) -> Result<(), String> {
-        let older = self
-            .sent
-            .range(..request.rid)
-            .any(|(_, older)| !older.answered);
         let Some(sent) = self.sent.get_mut(&request.rid) else {
             return Ok(());
         };
         if sent.body != body {
             return Err(format!("the repeat of rid {} differs", request.rid));
-        }
-        if self.kind == Kind::Ejabberd && older && sent.attempts > sent.kept_home && !sent.answered {
-            return Err(format!(
-                "rid {} may be put aside on ejabberd and is repeated",
-                request.rid
-            ));
         }
         sent.attempts += 1;
         Ok(())
@@ -165,7 +162,13 @@ impl Oracle {
         if unanswered >= allowed {
             return Err(format!("rid {rid} beside {unanswered} unanswered requests"));
         }
-        let pause = (self.kind.polling() + 1) * SECOND;
+        // Before binding a parked reply may be waiting for the older request's answer (T-17).
+        // Tigase is made to answer before the next payload goes out.
+        let pause = match self.bound && self.kind != Kind::Tigase {
+            true => (self.kind.polling() + 1) * SECOND,
+            false if self.bound => 0,
+            false => 2 * SECOND,
+        };
         if request.is_empty() && unanswered > 0 && now < self.last_send + pause {
             return Err(format!(
                 "empty rid {rid} beside an unanswered request, {} ms after the last",
@@ -180,7 +183,11 @@ impl Oracle {
     fn ack(&self, request: &Request) -> Result<(), String> {
         let rid = request.rid;
         let open = |sent: &Sent| !sent.answered;
-        let doubted = |sent: &Sent| !sent.answered || sent.attempts > 1;
+        // Nor may one that came without a reason, which a box's repeat of the request may have caused.
+        let doubted = |sent: &Sent| {
+            let boxed = matches!(self.kind, Kind::Prosody | Kind::Ejabberd);
+            !sent.answered || sent.attempts > 1 || boxed
+        };
         let first = |test: &dyn Fn(&Sent) -> bool| {
             let found = self.sent.iter().find(|(_, sent)| test(sent));
             found.map(|(rid, _)| *rid)

@@ -9,7 +9,7 @@ use crate::world::World;
 /// Steps shown of a run that failed.
 const SHOWN: usize = 60;
 /// Failures that are named.
-const NAMED: usize = 10;
+const NAMED: usize = 100000;
 
 struct Failed {
     seed: u64,

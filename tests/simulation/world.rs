@@ -79,6 +79,7 @@ impl World {
         let base = Instant::now();
         let random = Random::new(plan.seed.wrapping_mul(31) ^ plan.kind as u64);
         let options = Options {
+            key_seed: None,
             requested: Requested {
                 to: "example.org".into(),
                 from: None,
@@ -240,10 +241,7 @@ impl World {
             Told::Payload { element, .. } => {
                 self.log(|_| format!("session: {} {:?}", element.local(), element.attr("id")));
                 let excuses = self.excuses;
-                match self
-                    .client
-                    .receive(&element, &mut self.session, excuses)?
-                {
+                match self.client.receive(&element, &mut self.session, excuses)? {
                     Some(Step::Bound) => self.bound(),
                     Some(step) => {
                         let pause = self.random.pick(&[0, MILLI, SECOND, 8 * SECOND]);
@@ -263,6 +261,7 @@ impl World {
 
     fn bound(&mut self) {
         self.log(|_| "client: bound".into());
+        self.oracle.bound();
         self.bound_at = Some(self.now);
         let acts = std::mem::take(&mut self.plan.acts);
         for (after, act) in acts {

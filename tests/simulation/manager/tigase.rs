@@ -75,7 +75,11 @@ impl Session for Tigase {
             self.c.answer(conn, terminate(Some("item-not-found"), ""));
             return;
         }
-        if self.recent.last_key_value().is_some_and(|(last, _)| *last > request.rid) {
+        if self
+            .recent
+            .last_key_value()
+            .is_some_and(|(last, _)| *last > request.rid)
+        {
             self.c.notes.push(Note::Overtaken);
         }
         self.inactive_at = None;
