@@ -99,6 +99,8 @@ pub struct Attributes {
     pub restartlogic: bool,
     /// Name of the `stream` (unused, XEP-0124 section 16).
     pub stream: Option<String>,
+    /// `accept` names gzip: MongooseIM sends it, among others.
+    pub accept: bool,
     /// `host`: only Tigase sends it.
     pub host: bool,
     /// The first attribute whose value was not the number it must be.
@@ -231,6 +233,7 @@ impl Attributes {
             .filter(|v| !v.is_empty())
             .map(str::to_owned);
         out.stream = header.attr("stream").map(str::to_owned);
+        out.accept = header.attr("accept").is_some_and(|a| a.contains("gzip"));
         out.host = header.attr("host").is_some();
         out.xmpp_version = header.attr_ns(NS_XBOSH, "version").map(str::to_owned);
         out.restartlogic = matches!(header.attr_ns(NS_XBOSH, "restartlogic"), Some("true" | "1"));

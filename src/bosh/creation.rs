@@ -132,6 +132,12 @@ fn fingerprint(response: &Response) -> Manager {
         && attributes.polling == Some(Duration::from_secs(5))
     {
         Manager::Prosody
+    } else if attributes.ver.is_none()
+        && attributes.polling.is_none()
+        && attributes.authid.is_none()
+        && attributes.accept
+    {
+        Manager::MongooseIm
     } else if attributes.authid.is_some()
         && attributes.authid == attributes.sid
         && attributes.maxpause == Some(Duration::from_secs(300))

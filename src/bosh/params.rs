@@ -106,6 +106,8 @@ pub struct Requested {
 pub enum Manager {
     /// ejabberd: must not see a repeat of a request that it put aside, echoes held requests.
     Ejabberd,
+    /// MongooseIM: must not see a repeat of a request that it put aside either.
+    MongooseIm,
     /// Prosody: stores two answers.
     Prosody,
     /// Openfire: ends the session when requests seem too many or too frequent.

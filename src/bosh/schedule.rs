@@ -171,6 +171,9 @@ impl Session {
         // A lone stanza's request stays held, and unconfirmed, until another one comes (S-43).
         let carries = newest.payloads > 0 && newest.written().is_some();
         let confirm = (self.confirming && carries).then_some(soonest);
+        // A repeat that is held tells nothing: is the session still there?
+        let repeated = newest.failures > 0 && newest.written().is_some();
+        let probe = repeated.then_some(soonest);
         // T-10: the manager answers the held request before something on the way cuts it.
         let oldest = self.window.iter().find_map(Entry::written);
         let nudge = self
@@ -182,20 +185,19 @@ impl Session {
                 let cut = oldest.zip(self.cuts.limit()).map(|(at, limit)| at + limit);
                 cut.is_some_and(|cut| *due < cut)
             });
-        confirm.into_iter().chain(nudge).min()
+        confirm.into_iter().chain(probe).chain(nudge).min()
     }
 
     /// Whether the repeat of a request may go out beside older ones, and when: `Some(None)` at once, `None`
-    /// not before they are answered. ejabberd ends the session when a request that it put aside is repeated
-    /// (cm-quirks 4.1): there it must be known that the older one had come before it. Then ejabberd has
-    /// answered that one when the newer came, and answers its repeat from the store; if it does not, the newer
-    /// one never came.
+    /// not before they are answered. ejabberd and MongooseIM end the session when a request that they put aside
+    /// is repeated (cm-quirks 4.1): there it must be known that the older one had come before it. Then it was
+    /// answered when the newer came, and its repeat is answered from the store; if not, the newer never came.
     fn behind_older(&self, index: usize, entry: &Entry) -> Option<Option<Instant>> {
-        let ejabberd = self
+        let touchy = self
             .granted
             .as_ref()
-            .is_some_and(|g| g.manager == Manager::Ejabberd);
-        if !ejabberd || !entry.maybe_received {
+            .is_some_and(|g| matches!(g.manager, Manager::Ejabberd | Manager::MongooseIm));
+        if !touchy || !entry.maybe_received {
             return Some(None);
         }
         let mut from = None;
@@ -213,7 +215,7 @@ impl Session {
     fn gap(&self) -> Duration {
         match self.granted.as_ref().map(|g| g.manager) {
             Some(Manager::Ejabberd | Manager::Tigase | Manager::Openfire) => MAX_GAP,
-            Some(Manager::Prosody | Manager::Other) | None => {
+            Some(Manager::Prosody | Manager::MongooseIm | Manager::Other) | None => {
                 self.round_trip.map_or(MAX_GAP, |rtt| rtt / 4).min(MAX_GAP)
             }
         }

@@ -217,3 +217,32 @@ fn b43_b44_never_a_pause() {
         }
     }
 }
+
+/// T-10, B-54: a proxy that cuts shortly before `wait`: after each cut an empty request asks whether the session
+/// lives, so that patience does not run out between two cuts.
+#[test]
+fn t10_a_repeat_is_probed() {
+    let (mut rig, mut poll) = Rig::bound();
+    for _ in 0..20 {
+        rig.pass(Duration::from_secs(49));
+        if rig.session.unanswered() > 1 {
+            panic!("two are held");
+        }
+        rig.answer(poll.key, 504, "<html/>");
+        rig.pass(Duration::from_secs(3));
+        let again = rig.sent();
+        assert_eq!(again.body, poll.body);
+        rig.pass(Duration::from_millis(5900));
+        assert!(rig.request().is_none());
+        rig.pass(Duration::from_millis(200));
+        let probe = rig.sent();
+        assert!(text(&probe).ends_with("/>"));
+        rig.empty(again.key);
+        poll = probe;
+        if rig.events().iter().any(|e| e.starts_with("cut")) {
+            // Known now: nudges keep below it.
+            return;
+        }
+    }
+    panic!("the cuts were not noticed");
+}
