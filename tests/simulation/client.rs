@@ -96,10 +96,7 @@ impl Client {
             return Ok(self.step(element.local(), session));
         }
         if number < self.expected {
-            return Err(format!(
-                "d{number} came late: d{} was next",
-                self.expected
-            ));
+            return Err(format!("d{number} came late: d{} was next", self.expected));
         }
         if number > self.expected {
             if !excuses.loss && self.gap.is_none() {

@@ -110,7 +110,8 @@ impl Oracle {
         if sent.body != body {
             return Err(format!("the repeat of rid {} differs", request.rid));
         }
-        if self.kind == Kind::Ejabberd && older && sent.attempts > sent.kept_home && !sent.answered {
+        if self.kind == Kind::Ejabberd && older && sent.attempts > sent.kept_home && !sent.answered
+        {
             return Err(format!(
                 "rid {} may be put aside on ejabberd and is repeated",
                 request.rid

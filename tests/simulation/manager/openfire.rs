@@ -81,10 +81,7 @@ impl Openfire {
     }
 
     fn rest(&mut self, now: Time) {
-        self.inactive_at = self
-            .queue
-            .is_empty()
-            .then(|| now + self.c.inactivity());
+        self.inactive_at = self.queue.is_empty().then(|| now + self.c.inactivity());
     }
 
     fn close(&mut self, condition: Option<&str>) {
