@@ -22,6 +22,8 @@ const WRAPPER_BYTES: usize = 256;
 const NUDGE_MARGIN: Duration = Duration::from_secs(1);
 /// How long ejabberd has to answer a repeated request from its store, before a newer one is repeated too.
 const STORE_PATIENCE: Duration = Duration::from_secs(3);
+/// A request written so long before another cannot have been overtaken by it.
+const LEAD: Duration = Duration::from_secs(1);
 /// Requests remembered for the log.
 const TRAIL: usize = 6;
 /// Slowest uplink that the reply limit allows for, in bytes per second.
@@ -203,7 +205,7 @@ impl Session {
         let mut from = None;
         let open = |e: &&Entry| !e.is_answered() && !matches!(e.state, State::Unsure);
         for older in self.window.iter().take(index).filter(open) {
-            let was_first = older.first_written? + STORE_PATIENCE <= entry.first_written?;
+            let was_first = older.first_written? + LEAD <= entry.first_written?;
             was_first.then_some(())?;
             from = from.max(Some(older.written()? + STORE_PATIENCE));
         }

@@ -1,1 +1,265 @@
-//! The checks bite.
+//! The checks bite: what is wrong on purpose is reported, and the runs are about something.
+
+use bytes::Bytes;
+
+use crate::manager::{KINDS, Kind, Mutation};
+use crate::oracle::Oracle;
+use crate::plan::{Ending, Fault, Plan, Scenario};
+use crate::request::Request;
+use crate::world::World;
+use crate::{SECOND, Time};
+
+/// A run in which nothing goes wrong but this.
+fn spoilt(kind: Kind, seed: u64, mutation: Mutation) -> (World, Result<(), String>) {
+    let mut plan = Plan::draw(kind, Scenario::Calm, seed);
+    plan.mutation = Some(mutation);
+    plan.ending = Ending::Settled;
+    let mut world = World::new(plan, false);
+    let outcome = world.run();
+    (world, outcome)
+}
+
+/// A stanza that is lost, doubled or swapped is reported, whoever does it.
+#[test]
+fn spoilt_stanzas_are_reported() {
+    for kind in KINDS {
+        for mutation in [
+            Mutation::DropDown,
+            Mutation::DoubleDown,
+            Mutation::SwapDown,
+            Mutation::DropUp,
+            Mutation::DoubleUp,
+        ] {
+            let mut met = 0;
+            for seed in 0..40 {
+                let (mut world, outcome) = spoilt(kind, seed, mutation);
+                let up = matches!(mutation, Mutation::DropUp | Mutation::DoubleUp);
+                let (_, pushed) = world.account();
+                let reached = if up { world.client.said } else { pushed };
+                if reached > 6 {
+                    met += 1;
+                    assert!(outcome.is_err(), "{kind:?} {mutation:?} {seed}");
+                }
+            }
+            assert!(met >= 10, "{kind:?} {mutation:?}: {met}");
+        }
+    }
+}
+
+/// A session that never comes to rest is reported.
+#[test]
+fn a_loop_is_reported() {
+    for kind in KINDS {
+        let mut plan = Plan::draw(kind, Scenario::Calm, 1);
+        plan.mutation = Some(Mutation::Hasty);
+        (plan.latency, plan.write) = (0, 0);
+        let outcome = World::new(plan, false).run();
+        assert!(
+            outcome
+                .as_ref()
+                .is_err_and(|what| what.contains("busy loop")),
+            "{kind:?}: {outcome:?}"
+        );
+    }
+}
+
+/// An end that the plan does not excuse is reported.
+#[test]
+fn an_end_by_itself_is_reported() {
+    for kind in KINDS {
+        let mut plan = Plan::draw(kind, Scenario::Calm, 1);
+        plan.ending = Ending::Settled;
+        plan.faults_end = 3000 * SECOND;
+        plan.outages = vec![(40 * SECOND, 3000 * SECOND)];
+        let outcome = World::new(plan, false).run();
+        assert!(
+            outcome.as_ref().is_err_and(|what| what.contains("gave up")),
+            "{kind:?}: {outcome:?}"
+        );
+    }
+}
+
+/// The same seed is the same run.
+#[test]
+fn runs_repeat() {
+    for kind in KINDS {
+        for seed in 0..20 {
+            let trace = || {
+                let mut world = World::new(Plan::draw(kind, Scenario::Losses, seed), true);
+                let outcome = world.run();
+                (world.trace().to_vec(), outcome)
+            };
+            assert_eq!(trace(), trace(), "{kind:?} {seed}");
+        }
+    }
+}
+
+/// Most runs are judged without excuse, and every kind of trouble is met.
+#[test]
+fn runs_are_about_something() {
+    for kind in KINDS {
+        let (mut strict, mut repeats, mut bound) = (0, 0, 0);
+        let mut drawn: Vec<Fault> = Vec::new();
+        for seed in 0..200 {
+            let plan = Plan::draw(kind, Scenario::Losses, seed);
+            drawn.extend(plan.faults.iter().filter(|_| plan.fault_rate > 0));
+            let mut world = World::new(plan, false);
+            let _ = world.run();
+            strict += usize::from(!world.excuses.loss && !world.excuses.death);
+            repeats += world.flights.iter().filter(|f| f.key.attempt > 1).count();
+            bound += usize::from(world.bound_at.is_some());
+        }
+        drawn.sort_by_key(|fault| *fault as usize);
+        drawn.dedup();
+        let least = if kind == Kind::Tigase { 80 } else { 120 };
+        assert!(strict >= least, "{kind:?}: {strict} of 200 without excuse");
+        assert!(bound >= 150, "{kind:?}: {bound} of 200 bound");
+        assert!(repeats >= 300, "{kind:?}: {repeats} repeats");
+        assert!(drawn.len() >= 13, "{kind:?}: {drawn:?}");
+    }
+}
+
+/// One client of the oracle, with a session that has rid 1000 behind it.
+struct Judged {
+    oracle: Oracle,
+    now: Time,
+}
+
+impl Judged {
+    fn new(kind: Kind) -> Self {
+        let mut judged = Self {
+            oracle: Oracle::new(kind),
+            now: 0,
+        };
+        judged.sends(1000, "creation").unwrap();
+        judged.oracle.answered(1000);
+        judged.oracle.opened();
+        judged.now = 100 * SECOND;
+        judged
+    }
+
+    fn sends(&mut self, rid: u64, what: &str) -> Result<(), String> {
+        let xmlns = "xmlns='http://jabber.org/protocol/httpbind'";
+        let text = match what {
+            "creation" => format!("<body {xmlns} rid='{rid}' to='example.org' ack='1'/>"),
+            _ if what.starts_with('<') => {
+                format!("<body {xmlns} rid='{rid}' sid='s0'>{what}</body>")
+            }
+            _ => format!("<body {xmlns} rid='{rid}' sid='s0' {what}/>"),
+        };
+        let body = Bytes::from(text);
+        let request = Request::read(&body).unwrap();
+        self.oracle.sends(&body, &request, self.now)
+    }
+}
+
+const MESSAGE: &str = "<message xmlns='jabber:client' id='u1'/>";
+
+/// Rids go up by one, and a repeat is the same to the byte.
+#[test]
+fn the_oracle_counts_rids() {
+    let mut judged = Judged::new(Kind::Prosody);
+    assert!(judged.sends(1002, "").unwrap_err().contains("after"));
+    judged.sends(1001, MESSAGE).unwrap();
+    judged.sends(1001, MESSAGE).unwrap();
+    assert!(judged.sends(1001, "").unwrap_err().contains("differs"));
+    assert!(judged.sends(1000, "").unwrap_err().contains("differs"));
+}
+
+/// No more unanswered than allowed; terminate may be one more after two seconds; nothing follows it.
+#[test]
+fn the_oracle_counts_the_window() {
+    let mut judged = Judged::new(Kind::Prosody);
+    judged.sends(1001, "").unwrap();
+    judged.sends(1002, "ack='1000' type='x'").unwrap_err();
+    judged
+        .sends(1002, "ack='1000' xmpp:restart='true'")
+        .unwrap();
+    let third = "ack='1000' type='terminate'";
+    assert!(judged.sends(1003, third).unwrap_err().contains("beside 2"));
+    judged.oracle.ending(judged.now);
+    judged.now += SECOND;
+    assert!(judged.sends(1003, third).unwrap_err().contains("beside 2"));
+    judged.now += SECOND;
+    judged.sends(1003, third).unwrap();
+    assert!(judged.oracle.squeezed());
+    for rid in 1001..=1003 {
+        judged.oracle.answered(rid);
+    }
+    assert!(judged.sends(1004, "").unwrap_err().contains("terminate"));
+}
+
+/// An empty request beside another keeps its distance.
+#[test]
+fn the_oracle_knows_polling() {
+    let mut judged = Judged::new(Kind::Prosody);
+    judged.sends(1001, "").unwrap();
+    judged.now += 5 * SECOND;
+    assert!(
+        judged
+            .sends(1002, "ack='1000'")
+            .unwrap_err()
+            .contains("empty")
+    );
+    judged.now += 6 * SECOND;
+    judged.sends(1002, "ack='1000'").unwrap();
+}
+
+/// `ack` is the last rid without a gap before it, and left out when nothing is missing.
+#[test]
+fn the_oracle_reads_acks() {
+    let mut judged = Judged::new(Kind::Prosody);
+    let restart = "xmpp:restart='true'";
+    assert!(
+        judged
+            .sends(1001, &format!("{restart} ack='1000'"))
+            .is_err()
+    );
+    judged.sends(1001, restart).unwrap();
+    for wrong in ["", "ack='1001'", "ack='999'"] {
+        let sent = judged.sends(1002, &format!("{restart} {wrong}"));
+        assert!(sent.unwrap_err().contains("acknowledges"), "{wrong}");
+    }
+    judged
+        .sends(1002, &format!("{restart} ack='1000'"))
+        .unwrap();
+    judged.oracle.answered(1002);
+    judged
+        .sends(1003, &format!("{restart} ack='1000'"))
+        .unwrap();
+    judged.oracle.answered(1001);
+    judged
+        .sends(1004, &format!("{restart} ack='1002'"))
+        .unwrap();
+}
+
+/// No pause, no key, nothing that was not asked for.
+#[test]
+fn the_oracle_knows_the_attributes() {
+    for strange in [
+        "pause='60'",
+        "key='x'",
+        "type='error'",
+        "wait='60' stream='x'",
+    ] {
+        let mut judged = Judged::new(Kind::Prosody);
+        assert!(judged.sends(1001, strange).is_err(), "{strange}");
+    }
+}
+
+/// cm-quirks 4.1: what ejabberd may have put aside is not repeated beside an older one.
+#[test]
+fn the_oracle_knows_ejabberd() {
+    let restart = "xmpp:restart='true'";
+    for (kind, fine) in [(Kind::Ejabberd, false), (Kind::Prosody, true)] {
+        let mut judged = Judged::new(kind);
+        judged.sends(1001, restart).unwrap();
+        let second = format!("{restart} ack='1000'");
+        judged.sends(1002, &second).unwrap();
+        judged.oracle.never_sent(1002);
+        judged.sends(1002, &second).unwrap();
+        assert_eq!(judged.sends(1002, &second).is_ok(), fine, "{kind:?}");
+        judged.oracle.answered(1001);
+        judged.sends(1002, &second).unwrap();
+    }
+}

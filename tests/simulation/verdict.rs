@@ -46,20 +46,26 @@ impl World {
     /// The client's stanzas reach the server once each, in order.
     pub(crate) fn judge_order(&mut self) -> Outcome {
         let Some(sid) = &self.sid else { return Ok(()) };
-        let (judged, lossy) = (self.judged, self.excuses.loss);
+        let (judged, excuses) = (self.judged, self.excuses);
         let Some(session) = self.manager.session(sid) else {
             return Ok(());
         };
         let processed = &session.look().server.processed;
         for at in judged..processed.len() {
             let number = processed[at];
+            if processed[..at].contains(&number) {
+                return Err(format!("u{number} was processed again"));
+            }
+            if excuses.disorder {
+                continue;
+            }
             let expected = at.checked_sub(1).map_or(0, |before| processed[before] + 1);
             if number < expected {
                 return Err(format!(
-                    "u{number} was processed again or late: u{expected} was next"
+                    "u{number} was processed late: u{expected} was next"
                 ));
             }
-            if number > expected && !lossy {
+            if number > expected && !excuses.loss {
                 return Err(format!("u{number} was processed, u{expected} never was"));
             }
         }
@@ -106,6 +112,9 @@ impl World {
         let said = self.client.said as usize;
         if excused || self.sid.is_none() {
             return Ok(());
+        }
+        if let (Some(gap), Some(_)) = (&self.client.gap, self.gap_since) {
+            return Err(gap.clone());
         }
         // One request too many at the very end makes some managers drop everything.
         if confirmed && processed != said && !self.oracle.squeezed() {

@@ -53,7 +53,8 @@ pub(crate) struct World {
     pub(crate) judged: usize,
     /// When the last whole answer came.
     pub(crate) last_answer: Time,
-    gap_since: Option<Time>,
+    /// When something went missing in a session that was not ending.
+    pub(crate) gap_since: Option<Time>,
     /// The sender wrote a request again by itself.
     pub(crate) repeated_by_shell: bool,
     /// The server's last words had somebody to hear them.
@@ -69,7 +70,7 @@ pub(crate) struct Excuses {
     pub(crate) loss: bool,
     /// The session may end by itself.
     pub(crate) death: bool,
-    /// What comes for the client may be swapped.
+    /// Stanzas may be swapped.
     pub(crate) disorder: bool,
 }
 

@@ -127,7 +127,7 @@ pub(crate) enum Note {
     Unkept,
     /// An empty answer is kept for a rid that was or will be answered with stanzas.
     Masked,
-    /// Requests ran in another order than they were sent, and so do answers.
+    /// Requests run in another order than they were sent, and so do answers.
     Overtaken,
     /// A rid that is not known any more.
     Forgotten,
@@ -231,7 +231,10 @@ impl Manager {
         let common = Common {
             kind: self.kind,
             sid,
-            wait: wait * crate::SECOND,
+            wait: match self.mutation {
+                Some(Mutation::Hasty) => 0,
+                _ => wait * crate::SECOND,
+            },
             server: Server::new(self.mutation),
             answers: Vec::new(),
             notes: Vec::new(),

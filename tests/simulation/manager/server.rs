@@ -17,6 +17,8 @@ pub(crate) enum Mutation {
     DropUp,
     /// A stanza of the client is processed twice.
     DoubleUp,
+    /// Nothing is ever held: polls are answered at once.
+    Hasty,
 }
 
 /// The stanza that a mutation spoils.

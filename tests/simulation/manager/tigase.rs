@@ -8,7 +8,7 @@ use crate::Time;
 use crate::request::Request;
 
 const STANZAS: usize = 15;
-const REMEMBERED: usize = 16;
+const REMEMBERED: usize = 256;
 
 struct Held {
     conn: usize,
@@ -75,11 +75,8 @@ impl Session for Tigase {
             self.c.answer(conn, terminate(Some("item-not-found"), ""));
             return;
         }
-        if self
-            .recent
-            .last_key_value()
-            .is_some_and(|(last, _)| *last > request.rid)
-        {
+        let last = self.recent.last_key_value().map_or(0, |(last, _)| *last);
+        if last > request.rid || last + 1 < request.rid {
             self.c.notes.push(Note::Overtaken);
         }
         self.inactive_at = None;
