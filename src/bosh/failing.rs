@@ -50,6 +50,29 @@ impl Session {
         }
     }
 
+    /// T-08: a request met silence although a newer one was out, so the path is dead. Where a request must not
+    /// overtake another, what else is under way is repeated too, once the older is answered and before anything
+    /// new goes out; elsewhere it may well have arrived.
+    pub(super) fn distrust_newer(&mut self, index: usize, now: Instant) {
+        let rechecks = self.window.get(index).is_none_or(|e| e.recheck);
+        if rechecks || !self.is_touchy() || self.phase != Phase::Open || self.closing.is_some() {
+            return;
+        }
+        for entry in self.window.iter_mut().skip(index + 1) {
+            if entry.written().is_some() && !entry.recheck {
+                self.aborts.push_back(RequestKey {
+                    rid: entry.rid,
+                    attempt: entry.attempts,
+                });
+                entry.maybe_received = true;
+                entry.distrusted = true;
+                entry.failures += 1;
+                entry.last_cause.get_or_insert(Cause::NoReply);
+                entry.state = State::Waiting { not_before: now };
+            }
+        }
+    }
+
     /// Marks an attempt for another try because the manager asked for it, or was seen not to have it.
     pub(super) fn send_again(&mut self, index: usize, now: Instant) {
         let pause = self.repeat_pause(index, None);

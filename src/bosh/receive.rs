@@ -34,6 +34,9 @@ impl Session {
         if self.window.get(index).is_some_and(|entry| entry.recheck) {
             match verdict {
                 Verdict::Response(response) if response.kind == ResponseType::Normal => {
+                    let copies = self.window.get(index).map_or(0, |e| e.copies);
+                    // Two copies: the first and this question. Somebody else made the one that was answered.
+                    self.boxed |= copies == 2 && !response.is_empty();
                     self.answer(index, response, now);
                     self.process(now);
                 }
@@ -259,7 +262,8 @@ impl Session {
     /// B-51, cm-quirks 4.2: Prosody and ejabberd store the empty answer that they gave to the first of three
     /// copies, and write what comes next to the second, which may be dead. Such an empty answer is not final.
     /// Nor is one that comes without a reason, long before `wait` is over and with no newer request out: a
-    /// proxy may have sent the request twice (P-10), and what comes next goes to the copy that nobody reads.
+    /// proxy may have sent the request twice (P-10), and what comes next goes to the copy that nobody reads. A
+    /// proxy that was caught at it leaves every empty answer in doubt.
     fn doubt(&mut self, index: usize, now: Instant) {
         let stores = self
             .granted
@@ -271,7 +275,7 @@ impl Session {
             .granted
             .as_ref()
             .filter(|g| matches!(g.manager, Manager::Prosody | Manager::Ejabberd))
-            .filter(|g| self.bound && newest && !g.is_polling())
+            .filter(|g| self.bound && (newest || self.boxed) && !g.is_polling())
             .map(|g| g.wait * 3 / 4);
         let written = self.window.get(index).and_then(|e| e.answered_after(now));
         let reasonless = patience.zip(written).is_some_and(|(p, held)| held < p);

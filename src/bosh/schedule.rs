@@ -22,6 +22,9 @@ const WRAPPER_BYTES: usize = 256;
 const NUDGE_MARGIN: Duration = Duration::from_secs(1);
 /// How long ejabberd has to answer a repeated request from its store, before a newer one is repeated too.
 const STORE_PATIENCE: Duration = Duration::from_secs(3);
+/// How long the older request's answer, with stanzas, may release one that was put aside. After that it is
+/// better to lose the session by a repeat than to stall it for certain.
+const PARKED_PATIENCE: Duration = Duration::from_secs(10);
 /// A request written so long before another cannot have been overtaken by it.
 const LEAD: Duration = Duration::from_secs(1);
 /// Requests remembered for the log.
@@ -192,24 +195,32 @@ impl Session {
 
     /// Whether the repeat of a request may go out beside older ones, and when: `Some(None)` at once, `None`
     /// not before they are answered. ejabberd and MongooseIM end the session when a request that they put aside
-    /// is repeated (cm-quirks 4.1): there it must be known that the older one had come before it. Then it was
-    /// answered when the newer came, and its repeat is answered from the store; if not, the newer never came.
+    /// is repeated (cm-quirks 4.1): there the repeat of the older one goes first. If the older had come before the
+    /// newer, it was answered when that came, and its repeat is answered from the store; if not, the newer never
+    /// came. Where the order is not known, a put-aside request gets some more time to be released.
     fn behind_older(&self, index: usize, entry: &Entry) -> Option<Option<Instant>> {
-        let touchy = self
-            .granted
-            .as_ref()
-            .is_some_and(|g| matches!(g.manager, Manager::Ejabberd | Manager::MongooseIm));
-        if !touchy || !entry.maybe_received {
+        if !self.is_touchy() || !entry.maybe_received {
             return Some(None);
         }
         let mut from = None;
         let open = |e: &&Entry| !e.is_answered() && !matches!(e.state, State::Unsure);
         for older in self.window.iter().take(index).filter(open) {
             let was_first = older.first_written? + LEAD <= entry.first_written?;
-            was_first.then_some(())?;
-            from = from.max(Some(older.written()? + STORE_PATIENCE));
+            let patience = if was_first && !entry.distrusted {
+                STORE_PATIENCE
+            } else {
+                PARKED_PATIENCE
+            };
+            from = from.max(Some(older.written()? + patience));
         }
         Some(from)
+    }
+
+    /// Whether the manager ends the session when a request that it put aside is repeated (cm-quirks 4.1).
+    pub(super) fn is_touchy(&self) -> bool {
+        self.granted
+            .as_ref()
+            .is_some_and(|g| matches!(g.manager, Manager::Ejabberd | Manager::MongooseIm))
     }
 
     /// Pause between two requests on two connections, so that they arrive in order (T-37): a share of the

@@ -151,6 +151,8 @@ pub struct Session {
     pub(super) acked: Option<u64>,
     /// The longest that one request was held until it was answered.
     pub(super) longest_hold: Duration,
+    /// A box on the way was seen to send requests twice (P-10).
+    pub(super) boxed: bool,
     /// The network is back: patience waits for one more attempt (B-54).
     pub(super) last_try: bool,
     pub(super) closing: Option<Closing>,
@@ -210,6 +212,7 @@ impl Session {
             acked: None,
             longest_hold: Duration::ZERO,
             last_try: false,
+            boxed: false,
             closing: None,
             drain: None,
             creation_failures: 0,
@@ -425,6 +428,7 @@ impl Session {
         }
         while let Some((index, key)) = self.overdue(now) {
             self.aborts.push_back(key);
+            self.distrust_newer(index, now);
             self.attempt_failed(index, Cause::NoReply, None, None, now);
         }
         self.check_budget(now);

@@ -69,6 +69,8 @@ pub(super) struct Entry {
     pub(super) attempts: u32,
     /// Copies sent, those of the shell included.
     pub(super) copies: u32,
+    /// It was under way on a path that turned out to be dead: nothing is known of it.
+    pub(super) distrusted: bool,
     /// Times that the manager called it unknown although the session lives.
     pub(super) refusals: u32,
     /// Attempts that failed, for the pause before the next.
@@ -100,6 +102,7 @@ impl Entry {
             payloads: 0,
             attempts: 0,
             copies: 0,
+            distrusted: false,
             refusals: 0,
             failures: 0,
             same_cause: 0,

@@ -167,9 +167,19 @@ fn b52_ejabberd_gets_the_older_one_first() {
     rig.lose(second.key);
     let again = rig.sent();
     assert_eq!(again.body, poll.body);
-    rig.pass(Duration::from_secs(10));
+    rig.pass(Duration::from_secs(9));
     assert!(rig.request().is_none());
     rig.empty(again.key);
+    assert_eq!(rig.sent().body, second.body);
+
+    // Held for so long, it releases nothing any more: the newer one most likely never came.
+    let (mut rig, poll) = Rig::bound_with(EJABBERD);
+    rig.say("<m/>");
+    let second = rig.sent();
+    rig.lose(poll.key);
+    rig.lose(second.key);
+    rig.sent();
+    rig.pass(Duration::from_millis(10_100));
     assert_eq!(rig.sent().body, second.body);
 }
 
@@ -189,4 +199,25 @@ fn b52_ejabberd_no_needless_wait() {
     rig.pass(Duration::from_millis(200));
     assert_eq!(rig.request().unwrap().body, second.body);
     drop(again);
+}
+
+/// T-08, cm-quirks 4.1: both requests were swallowed. ejabberd gets the older one again, then the newer, and
+/// only then anything new: one that came before its turn would be put aside for good.
+#[test]
+fn t08_ejabberd_gets_everything_again_in_order() {
+    let (mut rig, poll) = Rig::bound_with(EJABBERD);
+    rig.say("<m>1</m>");
+    let second = rig.sent();
+    rig.say("<m>2</m>");
+    rig.pass(Duration::from_secs(16));
+    assert_eq!(rig.aborts(), [poll.key, second.key]);
+    let first = rig.sent();
+    assert_eq!(first.body, poll.body);
+    rig.pass(Duration::from_secs(9));
+    assert!(rig.request().is_none());
+    rig.empty(first.key);
+    let again = rig.sent();
+    assert_eq!(again.body, second.body);
+    rig.pass(Duration::from_millis(30));
+    assert!(text(&rig.request().unwrap()).contains("<m>2</m>"));
 }
