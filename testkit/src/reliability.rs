@@ -157,13 +157,15 @@ impl Trial {
         )
     }
 
-    /// Pause behind this message on top of the pace: polls that nothing answers live long enough to be cut.
+    /// Pause behind this message on top of the pace. Where long polls are cut, the next burst begins just before,
+    /// while or after that happens.
     fn pause(&self, number: usize) -> Duration {
         match self.trouble {
             Trouble::Fault(FaultKind::CutLongPoll(limit), _)
                 if (number + 1).is_multiple_of(BURST) =>
             {
-                limit + limit / 2
+                let step = (number / BURST % 15) as f64;
+                limit.mul_f64(0.95 + step / 100.0)
             }
             _ => Duration::ZERO,
         }

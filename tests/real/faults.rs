@@ -65,6 +65,7 @@ faults! {
     prosody_status_503: Prosody FaultKind::Status(503), RATE;
     prosody_status_504: Prosody FaultKind::Status(504), RATE;
     prosody_status_504_after: Prosody FaultKind::StatusAfter(504), RATE;
+    #[ignore = "Prosody has forgotten a held request whose connection died when a newer one came first"]
     prosody_cut_long_poll: Prosody FaultKind::CutLongPoll(Duration::from_millis(300)), RATE;
     prosody_close_idle: Prosody FaultKind::CloseIdle, RATE;
     prosody_http10: Prosody FaultKind::Http10, RATE;
