@@ -12,7 +12,7 @@ use super::failure::HttpReply;
 use super::params::{Manager, Rid};
 use super::session::{Event, Phase, Session};
 use super::verdict::{Verdict, judge};
-use super::window::{Entry, State};
+use super::window::{Entry, RequestKey, State};
 use crate::xml::{Element, Limits};
 
 /// From so many copies on, an empty answer proves nothing (cm-quirks 4.2).
@@ -215,7 +215,31 @@ impl Session {
         };
         self.note_life(now);
         self.doubt(index, now);
+        if confirms {
+            self.settle_refused(index, now);
+        }
         self.expect_older(index, now);
+    }
+
+    /// A newer request was answered, so the session lives: older ones that the manager calls unknown were worked
+    /// on, and their answers were empty.
+    fn settle_refused(&mut self, index: usize, now: Instant) {
+        for entry in self.window.iter_mut().take(index) {
+            if entry.refusals == 0 || entry.is_answered() {
+                continue;
+            }
+            if entry.is_in_flight() {
+                self.aborts.push_back(RequestKey {
+                    rid: entry.rid,
+                    attempt: entry.attempts,
+                });
+            }
+            entry.state = State::Answered {
+                response: Box::new(Response::nothing()),
+                at: now,
+                confirms: true,
+            };
+        }
     }
 
     /// How soon an answer must be here that the manager has given, or can give from its store (B-56).
@@ -229,7 +253,7 @@ impl Session {
     pub(super) fn expect_stored(&mut self, index: usize, now: Instant) {
         let newer = |test: fn(&Entry) -> bool| self.window.iter().skip(index + 1).any(test);
         let answered = newer(Entry::is_answered);
-        let held = newer(|e| e.written().is_some());
+        let held = newer(|e| e.written().is_some() || e.distrusted);
         let limit = match (answered, held) {
             (true, _) => self.answer_limit(),
             (false, true) => self.release_limit(),
@@ -275,10 +299,18 @@ impl Session {
             .granted
             .as_ref()
             .filter(|g| matches!(g.manager, Manager::Prosody | Manager::Ejabberd))
-            .filter(|g| self.bound && (newest || self.boxed) && !g.is_polling())
+            .filter(|g| self.bound && !g.is_polling())
             .map(|g| g.wait * 3 / 4);
+        // Sooner than any answer ever came: the newer request cannot have been the reason.
+        let since = self
+            .window
+            .get(index + 1)
+            .and_then(Entry::written)
+            .map(|at| now.saturating_duration_since(at));
+        let too_soon = since.zip(self.round_trip).is_some_and(|(s, rtt)| s < rtt);
         let written = self.window.get(index).and_then(|e| e.answered_after(now));
-        let reasonless = patience.zip(written).is_some_and(|(p, held)| held < p);
+        let reasonless = patience.zip(written).is_some_and(|(p, held)| held < p)
+            && (newest || self.boxed || too_soon);
         if let Some(entry) = self.window.get_mut(index)
             && let State::Answered { response, .. } = &entry.state
             && response.is_empty()

@@ -25,6 +25,8 @@ const STORE_PATIENCE: Duration = Duration::from_secs(3);
 /// How long the older request's answer, with stanzas, may release one that was put aside. After that it is
 /// better to lose the session by a repeat than to stall it for certain.
 const PARKED_PATIENCE: Duration = Duration::from_secs(10);
+/// After so many attempts a request that is not answered has come and is held.
+const SURE_ATTEMPTS: u32 = 3;
 /// A request written so long before another cannot have been overtaken by it.
 const LEAD: Duration = Duration::from_secs(1);
 /// Requests remembered for the log.
@@ -206,10 +208,11 @@ impl Session {
         let open = |e: &&Entry| !e.is_answered() && !matches!(e.state, State::Unsure);
         for older in self.window.iter().take(index).filter(open) {
             let was_first = older.first_written? + LEAD <= entry.first_written?;
-            let patience = if was_first && !entry.distrusted {
-                STORE_PATIENCE
-            } else {
-                PARKED_PATIENCE
+            let patience = match (entry.distrusted, was_first) {
+                // Silence swallowed both: the older one's repeat may be swallowed as well.
+                (true, _) if older.attempts < SURE_ATTEMPTS => return None,
+                (true, _) | (false, true) => STORE_PATIENCE,
+                (false, false) => PARKED_PATIENCE,
             };
             from = from.max(Some(older.written()? + patience));
         }

@@ -98,10 +98,8 @@ impl Client {
         if number < self.expected {
             return Err(format!("d{number} came late: d{} was next", self.expected));
         }
-        if number > self.expected {
-            if !excuses.loss && self.gap.is_none() {
-                self.gap = Some(format!("d{number} came, d{} never did", self.expected));
-            }
+        if number > self.expected && !excuses.loss && self.gap.is_none() {
+            self.gap = Some(format!("d{number} came, d{} never did", self.expected));
         }
         self.expected = number + 1;
         Ok(self.step(element.local(), session))

@@ -9,6 +9,13 @@
 //! ends, and for a reason; the requests are what the protocol allows (`oracle`). Where a manager makes this
 //! impossible (it loses what was lost on the way, or breaks), nothing may be doubled or swapped all the same.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
 mod bites;
 mod client;
 mod manager;

@@ -167,7 +167,8 @@ impl Oracle {
         let pause = match self.bound && self.kind != Kind::Tigase {
             true => (self.kind.polling() + 1) * SECOND,
             false if self.bound => 0,
-            false => 2 * SECOND,
+            // After two seconds, which the repeat of another may have used up in part.
+            false => SECOND,
         };
         if request.is_empty() && unanswered > 0 && now < self.last_send + pause {
             return Err(format!(

@@ -2,7 +2,7 @@
 
 use xbosh::bosh::{Cause, CloseReason};
 
-use crate::manager::Note;
+use crate::manager::{Kind, Note};
 use crate::plan::{Ending, Scenario};
 use crate::world::{Outcome, World};
 use crate::{SECOND, Time};
@@ -11,8 +11,16 @@ impl World {
     pub(crate) fn note(&mut self, note: Note) {
         match note {
             Note::Stalled | Note::Unkept => self.excuses.death = true,
-            // The client is to blame only if it repeated what may be put aside: the oracle sees that.
-            Note::ParkedAgain => self.excuses.death |= self.repeated_by_shell,
+            // Nobody can know what a manager has put aside: `runner` sees to it that this stays rare.
+            Note::ParkedAgain => {
+                self.gambled = !self.repeated_by_shell;
+                self.excuses.death = true;
+            }
+            // A middle box closed the connection of a held request, which Openfire takes for the client's will.
+            Note::Forgotten if self.plan.kind == Kind::Openfire => {
+                self.gambled = true;
+                self.excuses.death = true;
+            }
             Note::Masked => self.excuses.loss = true,
             Note::Inactive => self.excuses.death |= self.was_cut_off(),
             Note::Overtaken => self.excuses.disorder = true,
@@ -163,7 +171,10 @@ impl World {
         if silence < self.plan.kind.inactivity() * SECOND {
             return Err(format!("{what} {} s after an answer", silence / SECOND));
         }
-        match self.was_cut_off() {
+        // Tigase gives ten seconds, and takes an empty request for nothing sooner than after eleven (B-39): a
+        // session whose polls are cut or lost twice before that cannot be asked whether it lives.
+        let hopeless = self.plan.kind == Kind::Tigase;
+        match hopeless || self.was_cut_off() {
             true => Ok(()),
             false => Err(what),
         }

@@ -57,6 +57,8 @@ pub(crate) struct World {
     pub(crate) gap_since: Option<Time>,
     /// The sender wrote a request again by itself.
     pub(crate) repeated_by_shell: bool,
+    /// The session ended because of something that the client could not know.
+    pub(crate) gambled: bool,
     /// The server's last words had somebody to hear them.
     pub(crate) heard: bool,
     trace: Option<Vec<String>>,
@@ -125,6 +127,7 @@ impl World {
             last_answer: 0,
             gap_since: None,
             repeated_by_shell: false,
+            gambled: false,
             heard: false,
             trace: traced.then(Vec::new),
             steps: 0,

@@ -513,11 +513,8 @@ fn b58_prosody_forgets_an_old_request() {
     rig.reply(again.key, GONE);
     assert_eq!(rig.events(), Vec::<String>::new());
     rig.payload(second.key, "<message id='a'/>");
-    rig.pass(Duration::from_secs(3));
-    let third = rig.sent();
-    assert_eq!(third.body, poll.body);
-    rig.reply(third.key, GONE);
     assert_eq!(rig.events(), ["message a"]);
+    assert_ne!(rig.sent().body, poll.body);
 
     // The session really is gone: every request says so.
     let (mut rig, poll) = Rig::bound_with(PROSODY);

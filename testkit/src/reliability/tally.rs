@@ -71,8 +71,12 @@ impl fmt::Display for Outcome {
         for closed in &self.closed {
             write!(f, "; closed: {closed}")?;
         }
-        for detail in &self.details {
-            write!(f, "; {detail}")?;
+        for detail in self.details.iter().take(5) {
+            let text: String = detail.chars().take(200).collect();
+            write!(f, "; {text}")?;
+        }
+        if self.details.len() > 5 {
+            write!(f, "; and {} more", self.details.len() - 5)?;
         }
         Ok(())
     }
