@@ -330,9 +330,10 @@ fn table(
          Each row is one session. A client behind xbosh and a peer connected directly to the server send each other \
          {messages} numbered messages, one each way every {pace} ms. Between xbosh and the server's BOSH stands an HTTP \
          proxy that does what the first column says to a share of the requests, long polls included. *Sent* counts both \
-         ways. *Added delay* is the median time from sending to arrival, less that of the row without faults.\n\n\
-         | fault | rate | server | sent | delivered | lost | doubled | out of order | streams closed | faults | added delay | longest delay |\n\
-         |---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
+         ways. *Returned* messages came back to the client as not confirmed before its stream ended; they may have arrived \
+         all the same. *Added delay* is the median time from sending to arrival, less that of the row without faults.\n\n\
+         | fault | rate | server | sent | delivered | lost | doubled | out of order | returned | streams closed | faults | added delay | longest delay |\n\
+         |---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
     );
     for row in rows {
         let outcome = &row.outcome;
@@ -345,7 +346,7 @@ fn table(
         let added = outcome.median_delay.as_secs_f64() - clean.as_secs_f64();
         writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.1} ms | {:.0} ms |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.1} ms | {:.0} ms |",
             row.work.trial.trouble,
             rate(&row.work.trial),
             servers[row.work.server].name(),
@@ -354,6 +355,7 @@ fn table(
             outcome.lost,
             outcome.doubled,
             outcome.out_of_order,
+            outcome.returned,
             outcome.closed.len(),
             outcome.counts.faults,
             added * 1000.0,
@@ -377,6 +379,11 @@ The faults:
 - **resend-post**: the proxy sends the request to the server twice and passes on the answer that comes first.
 - **blackhole**: the request is swallowed and the connection stays open; at most three times a session, as each costs 15 s or more. These sessions ask for a `wait` of 5 s.
 - **outage**: half way through, every connection is reset, and so is every new one until the time is over. Both sides go on writing.
+
+Where a row of ejabberd's shows a closed stream: ejabberd puts a request aside that arrives before an older one, looks at
+it again only when it answers that one with stanzas, and ends the session when the request is repeated. If silence has
+swallowed the older one twice, no client can tell whether the newer one was put aside or never came. The client is told,
+and everything that is not confirmed comes back to it.
 ";
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

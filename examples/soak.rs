@@ -238,13 +238,19 @@ async fn faults(binary: &Path, time: Duration, rate: f64) -> Result<bool, Failur
         let sidecar = &sidecars[n % sidecars.len()];
         let mut client = Client::login(sidecar.addr(), &account(n), Mechanism::Plain).await?;
         client.set_deadline(Duration::from_secs(120));
+        let kind = KINDS[n % KINDS.len()];
         streams.spawn(async move {
             let mut number = 0_u64;
+            let told = |error| format!("behind {kind}: {error}");
             loop {
                 client
                     .message("echo@localhost", &number.to_string())
-                    .await?;
-                let echo = client.wait_for(|s| s.name() == "message").await?;
+                    .await
+                    .map_err(told)?;
+                let echo = client
+                    .wait_for(|s| s.name() == "message")
+                    .await
+                    .map_err(told)?;
                 if echo.child_text("body") != Some(number.to_string()) {
                     return Err::<(), Failure>(format!("{number} came back as {echo:?}").into());
                 }

@@ -29,6 +29,8 @@ pub struct Outcome {
     pub doubled: usize,
     /// Messages that arrived behind a later one.
     pub out_of_order: usize,
+    /// Messages that came back to the client as not confirmed; they may have arrived all the same.
+    pub returned: usize,
     /// Streams that ended by themselves, and how.
     pub closed: Vec<String>,
     /// Requests and faults.
@@ -68,6 +70,9 @@ impl fmt::Display for Outcome {
              {} faults on {} requests; delay {:.1?}, at most {:.1?}",
             self.counts.faults, self.counts.requests, self.median_delay, self.longest_delay
         )?;
+        if self.returned > 0 {
+            write!(f, "; {} returned as not confirmed", self.returned)?;
+        }
         for closed in &self.closed {
             write!(f, "; closed: {closed}")?;
         }
@@ -199,9 +204,11 @@ impl Tally {
         let mut outcome = Outcome {
             counts,
             closed: state.closed.clone(),
+            returned: state.strangers.iter().filter(|s| is_returned(s)).count(),
             details: state
                 .strangers
                 .iter()
+                .filter(|s| !is_returned(s))
                 .map(|text| format!("nobody sent {text}"))
                 .collect(),
             ..Outcome::default()
@@ -215,6 +222,11 @@ impl Tally {
         outcome.longest_delay = delays.last().copied().unwrap_or_default();
         outcome
     }
+}
+
+/// xbosh's own answer to what the manager never confirmed.
+fn is_returned(stanza: &str) -> bool {
+    stanza.contains("type='error'") && stanza.contains("delivery not confirmed")
 }
 
 fn judge(name: &str, way: &Way, outcome: &mut Outcome, delays: &mut Vec<Duration>) {
