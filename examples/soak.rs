@@ -54,6 +54,9 @@ struct Arguments {
     /// Share of requests that are hit meanwhile.
     #[arg(long, default_value_t = 0.1)]
     rate: f64,
+    /// The faults. All if left out.
+    #[arg(long, value_delimiter = ',')]
+    kinds: Vec<FaultKind>,
     /// The program to measure. Built like this example if left out.
     #[arg(long)]
     xbosh: Option<PathBuf>,
@@ -114,7 +117,11 @@ async fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let mut flat = cycles(&binary, arguments.cycles).await?;
     if arguments.minutes > 0.0 {
         let time = Duration::from_secs_f64(arguments.minutes * 60.0);
-        flat &= faults(&binary, time, arguments.rate).await?;
+        let kinds = match arguments.kinds.is_empty() {
+            true => KINDS.to_vec(),
+            false => arguments.kinds.clone(),
+        };
+        flat &= faults(&binary, time, arguments.rate, &kinds).await?;
     }
     Ok(flat)
 }
@@ -216,7 +223,12 @@ async fn one_cycle(
 }
 
 /// Busy streams behind a bad network.
-async fn faults(binary: &Path, time: Duration, rate: f64) -> Result<bool, Failure> {
+async fn faults(
+    binary: &Path,
+    time: Duration,
+    rate: f64,
+    kinds: &[FaultKind],
+) -> Result<bool, Failure> {
     let cm = manager().await;
     let mut seen = Vec::new();
     let plan = |kind, seed| FaultPlan {
@@ -226,7 +238,7 @@ async fn faults(binary: &Path, time: Duration, rate: f64) -> Result<bool, Failur
         most: None,
     };
     let mut proxies = Vec::new();
-    for (n, kind) in KINDS.into_iter().enumerate() {
+    for (n, kind) in kinds.iter().copied().enumerate() {
         proxies.push(FaultyProxy::start(plan(kind, n as u64)).await);
     }
     let sidecars = proxies
@@ -238,7 +250,7 @@ async fn faults(binary: &Path, time: Duration, rate: f64) -> Result<bool, Failur
         let sidecar = &sidecars[n % sidecars.len()];
         let mut client = Client::login(sidecar.addr(), &account(n), Mechanism::Plain).await?;
         client.set_deadline(Duration::from_secs(120));
-        let kind = KINDS[n % KINDS.len()];
+        let kind = kinds[n % kinds.len()];
         streams.spawn(async move {
             let mut number = 0_u64;
             let told = |error| format!("behind {kind}: {error}");

@@ -12,6 +12,9 @@ use super::params::{Granted, Manager, Version};
 use super::session::{Event, Phase, Session};
 use super::window::Entry;
 
+/// Longer times than a day are as good as a day, and can be calculated with (T-15).
+const MOST: Duration = Duration::from_secs(86_400);
+
 impl Session {
     /// A new creation request; each attempt has a rid of its own (B-55).
     pub(super) fn create(&mut self, now: Instant) {
@@ -102,8 +105,11 @@ impl Session {
                 .map_or(asked.wait, |wait| wait.min(asked.wait)),
             hold,
             requests: NonZeroU8::new(requests).unwrap_or(NonZeroU8::MIN),
-            inactivity: attributes.inactivity.filter(|d| !d.is_zero()),
-            polling: attributes.polling.unwrap_or_default(),
+            inactivity: attributes
+                .inactivity
+                .filter(|d| !d.is_zero())
+                .map(|d| d.min(MOST)),
+            polling: attributes.polling.unwrap_or_default().min(MOST),
             // B-27: one that cannot be read still shows a manager that knows versions.
             ver: attributes
                 .ver

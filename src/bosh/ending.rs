@@ -123,6 +123,9 @@ impl Session {
         if self.phase == Phase::Closed {
             return;
         }
+        if self.phase == Phase::Open {
+            self.process_all();
+        }
         self.phase = Phase::Closed;
         for entry in self.window.iter().filter(|e| e.is_in_flight()) {
             self.aborts.push_back(RequestKey {

@@ -7,6 +7,9 @@ use super::failure::FailureKind;
 use super::session::{CREATION_ATTEMPTS, Event, Phase, Session};
 use super::window::{RequestKey, State};
 
+/// Attempts at asking for a stored answer once more (cm-quirks 4.2).
+const MAX_RECHECKS: u32 = 3;
+
 impl Session {
     /// An attempt brought no usable reply. `tries`: how often this cause is repeated.
     pub(super) fn attempt_failed(
@@ -28,8 +31,18 @@ impl Session {
             }
             return;
         }
-        if self.window.get(index).is_some_and(|entry| entry.recheck) {
-            self.settle_recheck(index, now);
+        if let Some(entry) = self.window.get_mut(index)
+            && entry.recheck
+        {
+            entry.rechecks += 1;
+            if entry.rechecks < MAX_RECHECKS && cause != Cause::NoReply {
+                // Nothing was learnt: the stored answer is asked for again.
+                entry.recheck = false;
+                entry.state = State::Unsure;
+                self.advance(now);
+            } else {
+                self.settle_recheck(index, now);
+            }
             return;
         }
         let pause = self.repeat_pause(index, retry_after);
@@ -77,6 +90,10 @@ impl Session {
     pub(super) fn send_again(&mut self, index: usize, now: Instant) {
         let pause = self.repeat_pause(index, None);
         if let Some(entry) = self.window.get_mut(index) {
+            if entry.recheck || matches!(entry.state, State::Unsure) {
+                // It is being asked for already.
+                return;
+            }
             if entry.is_in_flight() {
                 self.aborts.push_back(RequestKey {
                     rid: entry.rid,
@@ -113,7 +130,11 @@ impl Session {
                     entry.maybe_received = true;
                     entry.failures += 1;
                     entry.last_cause.get_or_insert(Cause::NoReply);
-                    entry.state = State::Waiting { not_before: now };
+                    entry.state = if std::mem::take(&mut entry.recheck) {
+                        State::Unsure
+                    } else {
+                        State::Waiting { not_before: now }
+                    };
                 }
                 State::Waiting { not_before } => *not_before = now,
                 State::Answered { .. } | State::Unsure => {}

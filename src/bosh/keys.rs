@@ -82,6 +82,8 @@ impl KeyChain {
             FEWEST + number % SPAN
         });
         self.generation += 1;
+        // Growing would leave copies behind.
+        self.keys.reserve(usize::try_from(length).unwrap_or(0));
         let mut key: [u8; 20] = Sha1::digest(hex(seed).as_bytes()).into();
         for _ in 1..length {
             self.keys.push(key);

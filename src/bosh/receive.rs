@@ -471,7 +471,7 @@ impl Session {
         if self
             .window
             .get(index)
-            .is_some_and(|e| e.failures >= MAX_RECOVERIES)
+            .is_some_and(|e| e.recoveries >= MAX_RECOVERIES)
         {
             self.fail(Cause::Unrecoverable);
             return;
@@ -479,6 +479,7 @@ impl Session {
         // The answer says that this copy is not being worked on: repeating it is safe.
         if let Some(entry) = self.window.get_mut(index) {
             entry.maybe_received = false;
+            entry.recoveries += 1;
             entry.state = State::Waiting { not_before: now };
         }
         for earlier in 0..=index {
@@ -521,6 +522,9 @@ impl Session {
             self.answer(index, Box::new(Response::nothing()), now);
             self.process(now);
             return;
+        }
+        if self.drain.is_some() || self.closing.is_some_and(|c| c.sent.is_some()) {
+            return self.on_zero_bytes(index, now);
         }
         let legacy = self.granted.as_ref().is_some_and(|g| g.ver.is_none());
         let repeated =

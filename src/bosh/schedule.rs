@@ -148,7 +148,9 @@ impl Session {
         if granted.is_polling() && self.last_reply_empty {
             // XEP-0124 section 12: no sooner than `polling`, yet before `inactivity`.
             let latest = self.last_reply + granted.inactivity_or_default() * 9 / 10;
-            return Some((self.last_send + granted.polling).min(latest));
+            // A manager that names no interval is not hammered all the same.
+            let polling = granted.polling.max(Duration::from_secs(1));
+            return Some((self.last_send + polling).min(latest));
         }
         if self.bound && self.last_reply_kind == RequestKind::Payload {
             // The client has just got an answer: what it says next often saves this poll, and cannot

@@ -71,6 +71,8 @@ pub(super) struct Entry {
     pub(super) copies: u32,
     /// It was under way on a path that turned out to be dead: nothing is known of it.
     pub(super) distrusted: bool,
+    /// Times that the manager asked for it again.
+    pub(super) recoveries: u32,
     /// Times that the manager called it unknown although the session lives.
     pub(super) refusals: u32,
     /// Attempts that failed, for the pause before the next.
@@ -88,6 +90,8 @@ pub(super) struct Entry {
     pub(super) maybe_received: bool,
     /// The manager has let go of an older request although it had nothing to say: this one has arrived.
     pub(super) arrived: bool,
+    /// Times that the stored answer was asked for in vain.
+    pub(super) rechecks: u32,
     /// This attempt only asks for the stored answer once more.
     pub(super) recheck: bool,
     pub(super) state: State,
@@ -103,6 +107,7 @@ impl Entry {
             attempts: 0,
             copies: 0,
             distrusted: false,
+            recoveries: 0,
             refusals: 0,
             failures: 0,
             same_cause: 0,
@@ -112,6 +117,7 @@ impl Entry {
             last_written: None,
             maybe_received: false,
             arrived: false,
+            rechecks: 0,
             recheck: false,
             state: State::Waiting { not_before: now },
         }

@@ -34,7 +34,7 @@ impl Bridge {
         let stage = self.stage;
         let clean = stage == Stage::Leaving && self.farewell.is_none();
         let alone = matches!(stage, Stage::Away | Stage::Closed);
-        let keep = matches!(stage, Stage::Open | Stage::Away) && !by_us;
+        let keep = stage == Stage::Away || stage == Stage::Open && !by_us;
         if let Some(parting) = self.parting.take() {
             parting.lost();
         }
@@ -131,6 +131,9 @@ impl Bridge {
     }
 
     pub(super) fn fail_with(&mut self, fault: StreamFault, limit: Duration, now: Instant) {
+        if self.stage == Stage::Away {
+            return self.end_session(limit, now);
+        }
         let owes = self.stage == Stage::Open
             && self.bound
             && self.managed.is_none()

@@ -233,6 +233,10 @@ impl Bridge {
         };
         managed.acked += count as u64;
         self.outbox.acknowledged(count);
+        if count > 0 {
+            // What was written meanwhile; without progress never, or two fools would talk for ever.
+            self.ask_for_ack();
+        }
     }
 
     /// Asks for an acknowledgement when everything is written and something is not acknowledged.

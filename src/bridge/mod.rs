@@ -300,6 +300,7 @@ impl Bridge {
         }
         self.framer.push(bytes);
         self.pump(now);
+        self.flow(now);
     }
 
     /// The client's connection is gone, or it closed its half without `</stream:stream>`.
@@ -312,7 +313,9 @@ impl Bridge {
                 self.outbox.clear();
                 self.close_client();
             }
-            Stage::Open if self.is_resumable() => self.wait_for_return(now),
+            Stage::Open if self.managed.as_ref().is_some_and(|m| m.id.is_some()) => {
+                self.wait_for_return(now)
+            }
             // T-28: at once, so that messages go to offline storage and no ghost stays online.
             Stage::Open | Stage::Resuming | Stage::Header { .. } | Stage::Waiting => {
                 self.part(CLOSE_LIMIT, now);
@@ -450,6 +453,9 @@ impl Bridge {
 
     /// xbosh stops: the client is told, the session ended (S-47).
     pub fn shutdown(&mut self, now: Instant) {
+        if self.parting.is_some() {
+            return self.finish_parting(Some(SHUTDOWN_LIMIT), now);
+        }
         match self.stage {
             Stage::Leaving => self.end_session(SHUTDOWN_LIMIT, now),
             // Nobody is there to be told; what never arrived goes back.
@@ -484,7 +490,7 @@ impl Bridge {
                 self.framer.buffered() <= self.options.limits.max_header_bytes
             }
             Stage::Open => {
-                self.outbox.len() < self.options.buffer_bytes
+                self.outbox.unwritten().len() < self.options.buffer_bytes
                     && self.session.as_ref().is_some_and(Session::wants_payloads)
                     // One byte more than the limit tells an element that is too large.
                     && self.framer.buffered() <= self.options.limits.max_element_bytes
@@ -528,6 +534,7 @@ impl Bridge {
     pub fn poll_request(&mut self, now: Instant) -> Option<Request> {
         let request = self.session.as_mut()?.poll_request(now);
         if request.is_none() {
+            self.drain_session(now);
             self.reap();
         }
         request

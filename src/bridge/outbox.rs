@@ -92,10 +92,12 @@ impl Outbox {
 
     /// The client has the oldest `count` stanzas that wait for its acknowledgement.
     pub(super) fn acknowledged(&mut self, count: usize) {
-        let keep = self.records.iter().filter(|r| r.managed).count();
-        for _ in 0..count.min(keep) {
-            self.records.pop_front();
-        }
+        let mut left = count;
+        self.records.retain(|record| {
+            let gone = record.managed && left > 0;
+            left -= usize::from(gone);
+            !gone
+        });
         self.trim();
     }
 
@@ -157,8 +159,10 @@ impl Outbox {
         };
         fresh.push(first);
         for (record, bytes) in self.undelivered() {
+            fresh.managed = record.managed;
             fresh.push_stanza(record.at, |out| out.extend_from_slice(bytes));
         }
+        fresh.managed = self.managed;
         *self = fresh;
     }
 }

@@ -88,19 +88,20 @@ impl Bridge {
         let Some(parting) = self.parting.take() else {
             return;
         };
-        let account = self.account.clone().unwrap_or_default();
+        // Without knowing who we are, no sender can be told from ourselves.
+        let account = self.account.clone();
         let answers: Vec<String> = parting
             .undelivered
             .undelivered()
             .take(returns::MAX_RETURNS)
-            .filter_map(|(_, stanza)| returns::answer(stanza, &account))
+            .filter_map(|(_, stanza)| returns::answer(stanza, account.as_deref()?))
             .collect();
         let count = parting.undelivered.undelivered_count();
         if count > 0 {
             tracing::info!(
                 undelivered = count,
                 returned = answers.len(),
-                "the client vanished: what it did not get went back to the senders who wait for an answer"
+                "the client vanished: what it did not get goes back to the senders who wait for an answer"
             );
         }
         for answer in answers {

@@ -115,10 +115,13 @@ impl Bridge {
     }
 
     /// The stream to be resumed has gone in the meantime: the client stays here.
-    pub fn take_back(&mut self, side: ClientSide, now: Instant) {
+    /// [`Self::refuse_resume`] must follow.
+    pub fn take_back(&mut self, side: ClientSide) {
         self.framer = side.framer;
+        let later = self.outbox.unwritten().to_vec();
+        self.outbox.clear();
         self.outbox.push(&side.output);
-        self.refuse_resume(None, Vec::new(), now);
+        self.outbox.push(&later);
     }
 
     /// The client now belongs to the stream that it resumed: this session is not needed (S-49).
@@ -140,7 +143,7 @@ impl Bridge {
             ns::STANZA_ERROR
         );
         self.outbox.push(failed.as_bytes());
-        self.kept = kept;
+        self.kept.extend(kept);
         self.stage = Stage::Open;
         self.pump(now);
         self.flow(now);
@@ -155,11 +158,13 @@ impl Bridge {
             fault(FaultReason::Replaced, None).write(&mut farewell);
             farewell.extend_from_slice(STREAM_CLOSE);
         }
+        // A wrong `h` takes the name away, the client is resumed all the same (S-48).
+        let id = self.managed.as_ref().and_then(|m| m.id.clone());
         self.on_ack(h);
         self.forget_question();
         let mut first = side.output;
         if let Some(managed) = &mut self.managed
-            && let Some(id) = &managed.id
+            && let Some(id) = id
         {
             // Everything received is held and will be delivered: nothing is to be sent twice.
             managed.told = managed.received;

@@ -79,6 +79,10 @@ pub(super) async fn serve(
         input_closed: false,
         door: None,
         given: None,
+        was_cut: false,
+        asked: None,
+        waiting: Vec::new(),
+        stuck_until: None,
         claimed: None,
     };
     connection.run(stop).await;
@@ -155,6 +159,14 @@ struct Connection {
     changes: Changes,
     /// The client was handed to the stream that it resumes, unless it comes back here.
     given: Option<oneshot::Receiver<Returned>>,
+    /// Long polls were cut on the way.
+    was_cut: bool,
+    /// What the client asked to resume when it was handed over.
+    asked: Option<(SmId, u32, Option<String>)>,
+    /// Clients that came while the stream was ending.
+    waiting: Vec<Attachment>,
+    /// When a client that does not take its last words is given up.
+    stuck_until: Option<std::time::Instant>,
     /// The lost stream whose messages the client is to get here.
     claimed: Option<SmId>,
 }
@@ -172,6 +184,7 @@ impl Connection {
                 let linger = if stopping { LINGER_STOPPING } else { LINGER };
                 linger_until = Some(clock::now() + linger);
             }
+            self.watch_last_words(closed);
             if self.bridge.is_finished() && self.output_closed && self.input_closed {
                 return self.end();
             }
@@ -180,6 +193,7 @@ impl Connection {
                 .poll_timeout()
                 .into_iter()
                 .chain(linger_until)
+                .chain(self.stuck_until)
                 .min();
             if let Some(at) = timeout {
                 timer.as_mut().reset(at.into());
@@ -209,6 +223,12 @@ impl Connection {
                 back = returned(&mut self.given), if self.given.is_some() => self.on_returned(back),
                 () = timer.as_mut(), if timeout.is_some() => {
                     let now = clock::now();
+                    if self.stuck_until.is_some_and(|until| until <= now) {
+                        self.output_closed = true;
+                        self.input_closed = true;
+                        self.stuck_until = None;
+                        self.client = None;
+                    }
                     if linger_until.is_some_and(|until| until <= now) {
                         linger_until = None;
                         self.input_closed = true;
@@ -260,6 +280,7 @@ impl Connection {
                     seconds = limit.as_secs(),
                     "something on the way cuts long polls: they are kept shorter from now on"
                 );
+                self.was_cut = true;
                 if let Some(manager) = &self.manager {
                     self.shared.endpoints.habits().cut(&manager.way, limit);
                 }
@@ -389,7 +410,10 @@ impl Connection {
         let now = clock::now();
         let Some(client) = &self.client else { return };
         match ready.and_then(|()| client.try_write(self.bridge.output())) {
-            Ok(count) => self.bridge.consume_output(count, now),
+            Ok(count) => {
+                self.stuck_until = None;
+                self.bridge.consume_output(count, now);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => {
                 self.input_closed = true;
@@ -478,6 +502,15 @@ impl Connection {
         }
     }
 
+    /// A client that is to be told its stream's end, and does not read, is given up after a while.
+    fn watch_last_words(&mut self, written: bool) {
+        if written || self.output_closed || !self.bridge.is_client_closed() {
+            self.stuck_until = None;
+        } else {
+            self.stuck_until.get_or_insert(clock::now() + LINGER);
+        }
+    }
+
     /// Whose stream this is.
     fn owner(&self, user: Option<String>) -> Owner {
         Owner {
@@ -495,6 +528,7 @@ impl Connection {
                 let Some(client) = self.client.take() else {
                     return;
                 };
+                self.asked = Some((previd, h, owner.user));
                 let (back, given) = oneshot::channel();
                 let attachment = Attachment {
                     client,
@@ -523,7 +557,24 @@ impl Connection {
         match back {
             Some(Returned { client, side }) => {
                 self.client = Some(client);
-                self.bridge.take_back(side, now);
+                self.bridge.take_back(side);
+                let Some((previd, h, user)) = self.asked.take() else {
+                    return;
+                };
+                // What the stream left when it ended in the meantime.
+                match self
+                    .shared
+                    .registry
+                    .find(&previd, &self.owner(user), h, now)
+                {
+                    Found::Gone(h, kept) => {
+                        self.claimed = Some(previd);
+                        self.bridge.refuse_resume(Some(h), kept, now);
+                    }
+                    Found::Live(_) | Found::Unknown => {
+                        self.bridge.refuse_resume(None, Vec::new(), now);
+                    }
+                }
             }
             None => {
                 self.input_closed = true;
@@ -536,7 +587,8 @@ impl Connection {
     /// A client resumes this stream.
     fn on_attachment(&mut self, attachment: Attachment) {
         if !self.bridge.can_attach() {
-            return attachment.decline();
+            // The stream is ending: the client hears how far it came once that is known.
+            return self.waiting.push(attachment);
         }
         let Attachment {
             client,
@@ -563,12 +615,15 @@ impl Connection {
                 attachment.decline();
             }
         }
+        for attachment in self.waiting.drain(..) {
+            attachment.decline();
+        }
     }
 
     /// The last thing a connection does.
     fn end(mut self) {
         self.close_door();
-        if let Some(manager) = &self.manager {
+        if let Some(manager) = self.manager.as_ref().filter(|_| !self.was_cut) {
             let longest = self.bridge.longest_hold();
             let configured = manager.resolved.endpoint.bosh.wait;
             self.shared

@@ -60,7 +60,7 @@ async fn p10_a_proxy_that_repeats_posts() {
 async fn t11_a_proxy_that_cuts_long_polls() {
     let (cm, _proxy, sidecar) = behind(
         Profile::prosody(),
-        HttpTrick::CutsAfter(Duration::from_secs(6)),
+        HttpTrick::CutsAfter(Duration::from_millis(5500)),
     )
     .await;
     let mut client = login(&sidecar).await;

@@ -7,6 +7,7 @@ mod faults;
 mod flow;
 mod negotiation;
 mod nudges;
+mod odd;
 mod sequences;
 
 use std::time::{Duration, Instant};

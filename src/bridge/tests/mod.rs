@@ -4,6 +4,7 @@ mod close;
 mod header;
 mod login;
 mod managed;
+mod odd;
 mod relay;
 mod resume;
 mod vanish;

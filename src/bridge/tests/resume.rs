@@ -160,7 +160,8 @@ fn s49_only_between_login_and_binding() {
 fn s49_taken_back() {
     let (mut new, _) = returning("late", 0);
     let side = new.bridge.detach();
-    new.bridge.take_back(side, new.now);
+    new.bridge.take_back(side);
+    new.bridge.refuse_resume(None, Vec::new(), new.now);
     new.settle();
     assert!(
         new.output()
