@@ -14,12 +14,9 @@ fn b52_ejabberd_doubt_and_a_lost_newer_request() {
         rig.pass(Duration::from_secs(4));
         rig.lose(key);
         rig.pass(Duration::from_secs(2));
-        if rig.request().is_some() {
-            rig.session.handle_written(r.key, rig.now);
-            key = r.key;
-        } else {
-            panic!("no repeat")
-        }
+        let again = rig.request().expect("a repeat");
+        rig.session.handle_written(again.key, rig.now);
+        key = again.key;
     }
     rig.pass(Duration::from_millis(100));
     // third copy: empty at once -> in doubt
