@@ -16,5 +16,6 @@ mod harness;
 mod libraries;
 mod managed;
 mod matrix;
+mod resume_libraries;
 mod support;
 mod walk;
