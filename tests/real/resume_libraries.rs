@@ -105,6 +105,7 @@ impl Stage {
     async fn play(mut self, ends: usize, site: Site) -> (Vec<String>, Vec<String>) {
         let jid = self.account.jid();
         let mut errors = self.script.stderr.take().unwrap();
+        let mut input = self.script.stdin.take().unwrap();
         let mut trouble = String::new();
         let (gone, mut told) = watch::channel(0);
         let output = async {
@@ -113,25 +114,29 @@ impl Stage {
                 if line == "suspended" {
                     usurp(site, &self.account).await;
                     told.wait_for(|count| *count == 1).await.unwrap();
-                    let input = self.script.stdin.as_mut().unwrap();
                     input.write_all(b"go\n").await.unwrap();
                 }
                 lines.push(line);
             }
             lines
         };
-        let script = async { tokio::join!(output, errors.read_to_string(&mut trouble)).0 };
+        let xbosh = &self.xbosh;
+        let script = async {
+            let (lines, read) = tokio::join!(output, errors.read_to_string(&mut trouble));
+            read.unwrap();
+            let status = self.script.wait().await.unwrap();
+            assert!(
+                status.success(),
+                "{status}: {lines:?} {trouble}\nxbosh's log:\n{}",
+                xbosh.log()
+            );
+            lines
+        };
         let echo = Self::echo(&mut self.peer, &jid, ends, &gone);
         let all = tokio::time::timeout(WITHIN, async { tokio::join!(script, echo) }).await;
-        let log = self.xbosh.log();
         let Ok((lines, bodies)) = all else {
-            panic!("not done within {WITHIN:?}: {trouble}\nxbosh's log:\n{log}");
+            panic!("not done within {WITHIN:?}; xbosh's log:\n{}", xbosh.log());
         };
-        let status = self.script.wait().await.unwrap();
-        assert!(
-            status.success(),
-            "{status}: {lines:?} {trouble}\nxbosh's log:\n{log}"
-        );
         (bodies, lines)
     }
 }
