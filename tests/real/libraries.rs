@@ -27,17 +27,8 @@ enum Library {
 impl Library {
     /// The interpreter and its arguments, or what is missing.
     fn command(self) -> Result<Command, String> {
-        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real/clients");
         match self {
-            Self::Slixmpp => {
-                let python = place("XBOSH_TEST_VENV", "test-venv").join("bin/python");
-                if !python.is_file() {
-                    return Err(format!("slixmpp not installed ({})", python.display()));
-                }
-                let mut command = Command::new(python);
-                command.arg(scripts.join("slixmpp_chat.py"));
-                Ok(command)
-            }
+            Self::Slixmpp => python("slixmpp", "slixmpp_chat.py"),
             Self::XmppJs => {
                 let node = find("node").ok_or("node not installed")?;
                 let module = place("XBOSH_TEST_NODE", "test-node")
@@ -46,12 +37,31 @@ impl Library {
                     return Err(format!("@xmpp/client not installed ({})", module.display()));
                 }
                 let mut command = Command::new(node);
-                command.arg(scripts.join("xmpp_js_chat.mjs"));
+                command.arg(script("xmpp_js_chat.mjs"));
                 command.env("XMPP_CLIENT", module);
                 Ok(command)
             }
         }
     }
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/real/clients")
+        .join(name)
+}
+
+/// A Python script that needs this package, or what is missing.
+pub(crate) fn python(package: &str, name: &str) -> Result<Command, String> {
+    let venv = place("XBOSH_TEST_VENV", "test-venv");
+    let versions = venv.join("lib").read_dir().into_iter().flatten().flatten();
+    let mut packages = versions.map(|version| version.path().join("site-packages").join(package));
+    if !packages.any(|package| package.is_dir()) {
+        return Err(format!("{package} not installed ({})", venv.display()));
+    }
+    let mut command = Command::new(venv.join("bin/python"));
+    command.arg(script(name));
+    Ok(command)
 }
 
 fn place(variable: &str, default: &str) -> PathBuf {

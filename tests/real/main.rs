@@ -18,5 +18,6 @@ mod keys;
 mod libraries;
 mod managed;
 mod matrix;
+mod resume_libraries;
 mod support;
 mod walk;
