@@ -4,6 +4,9 @@ mod draft;
 mod environment;
 pub mod error;
 mod finish;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod load;
 mod proxy;
 mod secret;

@@ -8,6 +8,9 @@ pub mod route;
 
 mod certificate;
 mod dial;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http_proxy;
 mod local;
 mod prefixed;
