@@ -5,7 +5,8 @@
 use bytes::{Bytes, BytesMut};
 use roxmltree::Document;
 use std::time::Duration;
-use xbosh::bosh::body::{self, Response, ResponseType};
+use xbosh::bosh::body::{self, Head, Response, ResponseType};
+use xbosh::bosh::keys::RequestKeys;
 use xbosh::bosh::params::RID_LIMIT;
 use xbosh::bosh::verdict::judge;
 use xbosh::bosh::{HttpReply, Requested, Rid, Sid, repair};
@@ -143,13 +144,13 @@ fn encode_again(response: &Response, number: usize) {
     let rid = Rid(response.attributes.rid.unwrap_or(RID_LIMIT).min(RID_LIMIT));
     let ack = response.attributes.ack.map(Rid);
     let terminate = response.kind == ResponseType::Terminate;
-    let encoded = body::encode(
-        &sid,
+    let head = Head {
+        sid: &sid,
         rid,
         ack,
-        terminate,
-        moved.iter().map(|part| &part[..]),
-    );
+        keys: RequestKeys::default(),
+    };
+    let encoded = body::encode(&head, terminate, moved.iter().map(|part| &part[..]));
     let shown = || String::from_utf8_lossy(&encoded);
     let again = body::decode(&encoded, LIMITS)
         .unwrap_or_else(|error| panic!("{number} bytes, {error}: {}", shown()));
@@ -198,12 +199,14 @@ fn encode_creation(data: &[u8]) {
         assert_eq!(document.root_element().attribute("to"), Some(text.as_str()));
         decoded.attributes.ver
     };
-    let creation = body::encode_creation(&requested, rid);
+    let creation = body::encode_creation(&requested, rid, &RequestKeys::default());
     assert_eq!(check(&creation).as_deref(), Some(text.as_str()));
-    check(&body::encode_restart(
-        &requested,
-        &Sid::new(text.clone()),
+    let sid = Sid::new(text.clone());
+    let head = Head {
+        sid: &sid,
         rid,
-        None,
-    ));
+        ack: None,
+        keys: RequestKeys::default(),
+    };
+    check(&body::encode_restart(&requested, &head));
 }

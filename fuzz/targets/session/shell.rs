@@ -64,6 +64,7 @@ impl Shell {
             xmpp_version: !tape.byte().is_multiple_of(4),
         };
         let options = Options {
+            key_seed: None,
             requested,
             max_body_bytes: MAX_BODY,
             buffer_bytes: 4096,
@@ -145,6 +146,9 @@ impl Shell {
                     assert!(self.delivered < place, "B-35: {id} out of order");
                     self.delivered = place;
                 }
+            }
+            Event::Confirmed(_) | Event::Cut(_) | Event::Moved(_) => {
+                assert!(self.opened, "told of a session that is not there");
             }
             Event::Closed(_) => {
                 self.closed = true;
