@@ -43,6 +43,9 @@ impl Bridge {
         match stage {
             Stage::Closed => {}
             Stage::Away => {
+                // Nobody is there to be told, but the log is.
+                let fault = explain::explain(&reason, true);
+                self.events.extend(fault.map(Event::Fault));
                 self.outbox.clear();
                 self.close_client();
             }

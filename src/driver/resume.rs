@@ -135,10 +135,11 @@ impl Registry {
             remains.kept.clear();
         }
         if remains.dropped > 0 {
-            tracing::warn!(
+            tracing::info!(
                 domain = owner.domain,
                 stanzas = remains.dropped,
-                "lost with their session: stanzas that the client had not acknowledged and that are not kept"
+                "gone with their session: stanzas that the client had not acknowledged, and that are no messages, in \
+                 the server's archive, or too many to keep"
             );
         }
         if streams.order.len() >= MAX_GONE

@@ -255,6 +255,11 @@ fn s51_kept_messages() {
     let poll = old.request();
     old.reply(&poll, "type='terminate' condition='item-not-found'", "");
     assert!(old.bridge.is_finished());
+    assert_eq!(
+        old.fault(),
+        Some(FaultReason::CmItemNotFound),
+        "the log is told"
+    );
     let mut left = remains(&old);
     assert_eq!((left.kept.len(), left.dropped), (3, 1));
     left.seen_up_to(1);
