@@ -13,6 +13,7 @@
 
 mod failures;
 mod faults;
+mod ghost;
 mod harness;
 mod keys;
 mod libraries;
