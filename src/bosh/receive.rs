@@ -12,19 +12,9 @@ use super::failure::HttpReply;
 use super::params::{Manager, Rid};
 use super::session::{Event, Phase, Session};
 use super::verdict::{Verdict, judge};
-use super::window::{Entry, RequestKey, State};
+use super::window::{Entry, State};
 use crate::xml::{Element, Limits};
 
-/// From so many copies on, an empty answer proves nothing (cm-quirks 4.2).
-const COPIES_IN_DOUBT: u32 = 3;
-/// How often one request is repeated because the manager asked (`type='error'`).
-const MAX_RECOVERIES: u32 = 10;
-/// How often a request is repeated that the manager calls unknown while a newer one is under way.
-const MAX_REFUSALS: u32 = 2;
-/// Least pause before that, in which the newer one may be answered.
-const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
-/// How often an HTTP error that an intermediary may have made up is repeated (B-58).
-const LEGACY_REPEATS: u32 = 2;
 /// Shortest time in which a manager that acknowledges requests is believed not to have one (B-48).
 const ACK_PATIENCE: Duration = Duration::from_millis(250);
 
@@ -106,43 +96,6 @@ impl Session {
         self.process(now);
     }
 
-    /// Prosody forgets a request whose connection broke while it was held, and calls its repeat unknown when a
-    /// newer one has come meanwhile; the session lives (cm-quirks section 5).
-    fn is_refusal_of_old(&self, index: usize, response: &Response) -> bool {
-        let prosody = self
-            .granted
-            .as_ref()
-            .is_some_and(|g| g.manager == Manager::Prosody);
-        prosody
-            && response.kind == ResponseType::Terminate
-            && response.condition == Some(BindingCondition::ItemNotFound)
-            && self.drain.is_none()
-            && self.closing.is_none_or(|c| c.sent.is_none())
-            && self
-                .window
-                .get(index)
-                .is_some_and(|e| e.copies > 1 && e.refusals < MAX_REFUSALS)
-            && self.window.get(index + 1).is_some()
-    }
-
-    /// The newer request decides. If that is answered, this one was worked on before it, and its answer was
-    /// empty; if not, both are asked for again.
-    fn on_refusal_of_old(&mut self, index: usize, now: Instant) {
-        let newer_answered = self.window.iter().skip(index + 1).any(Entry::is_answered);
-        if newer_answered {
-            return self.settle_recheck(index, now);
-        }
-        let pause = self.repeat_pause(index, None).max(REFUSAL_PAUSE);
-        if let Some(entry) = self.window.get_mut(index) {
-            entry.refusals += 1;
-            entry.failures += 1;
-            entry.state = State::Waiting {
-                not_before: now + pause,
-            };
-        }
-        self.advance(now);
-    }
-
     /// B-69: payload that is not for our stream must not reach the client.
     fn is_of_unknown_stream(&self, response: &Response) -> bool {
         let ours = self.granted.as_ref().and_then(|g| g.stream.as_deref());
@@ -221,122 +174,6 @@ impl Session {
         self.expect_older(index, now);
     }
 
-    /// A newer request was answered, so the session lives: older ones that the manager calls unknown were worked
-    /// on, and their answers were empty.
-    fn settle_refused(&mut self, index: usize, now: Instant) {
-        for entry in self.window.iter_mut().take(index) {
-            if entry.refusals == 0 || entry.is_answered() {
-                continue;
-            }
-            if entry.is_in_flight() {
-                self.aborts.push_back(RequestKey {
-                    rid: entry.rid,
-                    attempt: entry.attempts,
-                });
-            }
-            entry.state = State::Answered {
-                response: Box::new(Response::nothing()),
-                at: now,
-                confirms: true,
-            };
-        }
-    }
-
-    /// How soon an answer must be here that the manager has given, or can give from its store (B-56).
-    fn answer_limit(&self) -> Option<Duration> {
-        let wait = self.granted.as_ref()?.wait;
-        Some(Duration::from_secs(3).max(wait / 10))
-    }
-
-    /// The request just written is a repeat behind which a newer one was answered or is held: its answer is in
-    /// the manager's store, or comes at once (B-56, T-08).
-    pub(super) fn expect_stored(&mut self, index: usize, now: Instant) {
-        let newer = |test: fn(&Entry) -> bool| self.window.iter().skip(index + 1).any(test);
-        let answered = newer(Entry::is_answered);
-        let held = newer(|e| e.written().is_some() || e.distrusted);
-        let limit = match (answered, held) {
-            (true, _) => self.answer_limit(),
-            (false, true) => self.release_limit(),
-            (false, false) => None,
-        };
-        if let Some(limit) = limit
-            && let Some(entry) = self.window.get_mut(index)
-            && let State::InFlight { due, .. } = &mut entry.state
-        {
-            *due = (*due).min(now + limit);
-        }
-    }
-
-    /// B-56: answers come in rid order, so an older one that is not here soon is lost.
-    fn expect_older(&mut self, index: usize, now: Instant) {
-        let Some(limit) = self.answer_limit() else {
-            return;
-        };
-        for entry in self.window.iter_mut().take(index) {
-            if let State::InFlight {
-                written: Some(_),
-                due,
-            } = &mut entry.state
-            {
-                *due = (*due).min(now + limit);
-            }
-        }
-    }
-
-    /// B-51, cm-quirks 4.2: Prosody and ejabberd store the empty answer that they gave to the first of three
-    /// copies, and write what comes next to the second, which may be dead. Such an empty answer is not final.
-    /// Nor is one that comes without a reason, long before `wait` is over and with no newer request out: a
-    /// proxy may have sent the request twice (P-10), and what comes next goes to the copy that nobody reads. A
-    /// proxy that was caught at it leaves every empty answer in doubt.
-    fn doubt(&mut self, index: usize, now: Instant) {
-        let stores = self
-            .granted
-            .as_ref()
-            .is_some_and(|g| g.manager != Manager::Tigase && g.requests.get() > 1);
-        let ending = self.drain.is_some() || self.closing.is_some();
-        let newest = self.window.get(index + 1).is_none();
-        let patience = self
-            .granted
-            .as_ref()
-            .filter(|g| matches!(g.manager, Manager::Prosody | Manager::Ejabberd))
-            .filter(|g| self.bound && !g.is_polling())
-            .map(|g| g.wait * 3 / 4);
-        // Sooner than any answer ever came: the newer request cannot have been the reason.
-        let since = self
-            .window
-            .get(index + 1)
-            .and_then(Entry::written)
-            .map(|at| now.saturating_duration_since(at));
-        let too_soon = since.zip(self.round_trip).is_some_and(|(s, rtt)| s < rtt);
-        let written = self.window.get(index).and_then(|e| e.answered_after(now));
-        let reasonless = patience.zip(written).is_some_and(|(p, held)| held < p)
-            && (newest || self.boxed || too_soon);
-        if let Some(entry) = self.window.get_mut(index)
-            && let State::Answered { response, .. } = &entry.state
-            && response.is_empty()
-            && response.kind == ResponseType::Normal
-            && (entry.copies >= COPIES_IN_DOUBT || reasonless)
-            && !entry.recheck
-            && stores
-            && !ending
-        {
-            entry.state = State::Unsure;
-            self.last_reply = now;
-        }
-    }
-
-    /// The stored answer did not come, or was no answer: the empty one stands.
-    pub(super) fn settle_recheck(&mut self, index: usize, now: Instant) {
-        if let Some(entry) = self.window.get_mut(index) {
-            entry.state = State::Answered {
-                response: Box::new(Response::nothing()),
-                at: now,
-                confirms: true,
-            };
-        }
-        self.process(now);
-    }
-
     /// Delivers what has become the oldest, in rid order (B-35).
     pub(super) fn process(&mut self, now: Instant) {
         let before = self.processed;
@@ -359,44 +196,6 @@ impl Session {
             self.restart_clock(now);
         }
         self.advance(now);
-    }
-
-    /// An older request is done with: only now does the manager begin to hold the next one.
-    fn restart_clock(&mut self, now: Instant) {
-        let due = self.reply_due(0, now);
-        let newer = self.window.iter().skip(1).any(|e| e.written().is_some());
-        let limit = self.release_limit().filter(|_| newer);
-        if let Some(entry) = self.window.get_mut(0)
-            && !entry.recheck
-            && let State::InFlight {
-                written: Some(_),
-                due: reply_due,
-            } = &mut entry.state
-        {
-            *reply_due = limit.map_or(due, |limit| due.min(now + limit));
-        }
-    }
-
-    /// Tigase keeps no answers: what the repeat of this request will bring is newer than what is parked behind
-    /// it (cm-quirks section 9).
-    pub(super) fn release_parked(&mut self, index: usize, now: Instant) {
-        let tigase = self
-            .granted
-            .as_ref()
-            .is_some_and(|g| g.manager == Manager::Tigase);
-        if !tigase {
-            return;
-        }
-        for answered in self.window.take_answered_behind(index) {
-            self.last_reply = now;
-            if answered.confirms && answered.payloads > 0 {
-                self.events.push_back(Event::Confirmed(answered.payloads));
-            }
-            let processed = self.processed;
-            self.released = self.released.max(Some(answered.rid));
-            self.deliver(answered.rid, *answered.response);
-            self.processed = processed;
-        }
     }
 
     pub(super) fn deliver(&mut self, rid: Rid, response: Response) {
@@ -466,85 +265,6 @@ impl Session {
         }
     }
 
-    /// B-52: the manager asks for this request again, and for all earlier unanswered ones.
-    fn on_recoverable(&mut self, index: usize, now: Instant) {
-        if self
-            .window
-            .get(index)
-            .is_some_and(|e| e.recoveries >= MAX_RECOVERIES)
-        {
-            self.fail(Cause::Unrecoverable);
-            return;
-        }
-        // The answer says that this copy is not being worked on: repeating it is safe.
-        if let Some(entry) = self.window.get_mut(index) {
-            entry.maybe_received = false;
-            entry.recoveries += 1;
-            entry.state = State::Waiting { not_before: now };
-        }
-        for earlier in 0..=index {
-            if self.window.get(earlier).is_some_and(|e| !e.is_answered()) {
-                self.send_again(earlier, now);
-            }
-        }
-        self.check_budget(now);
-        self.advance(now);
-    }
-
-    fn on_zero_bytes(&mut self, index: usize, now: Instant) {
-        let ending = self.drain.is_some() || self.closing.is_some_and(|c| c.sent.is_some());
-        if ending {
-            self.note_terminate_answer(index, false);
-            if let Some(entry) = self.window.get_mut(index) {
-                // Nothing to deliver; a waiting entry is never repeated while the session ends.
-                entry.state = State::Answered {
-                    response: Box::new(Response::nothing()),
-                    at: now,
-                    confirms: false,
-                };
-            }
-            self.process(now);
-        } else {
-            self.attempt_failed(index, Cause::NotBosh, Some(LEGACY_REPEATS), None, now);
-        }
-    }
-
-    fn on_legacy_error(&mut self, index: usize, status: u16, now: Instant) {
-        let Some(entry) = self.window.get(index) else {
-            return;
-        };
-        if self
-            .closing
-            .is_some_and(|c| c.sent.is_some_and(|(rid, _)| rid == entry.rid))
-        {
-            // B-63: the session is gone, which is what we wanted.
-            self.note_terminate_answer(index, true);
-            self.answer(index, Box::new(Response::nothing()), now);
-            self.process(now);
-            return;
-        }
-        if self.drain.is_some() || self.closing.is_some_and(|c| c.sent.is_some()) {
-            return self.on_zero_bytes(index, now);
-        }
-        let legacy = self.granted.as_ref().is_some_and(|g| g.ver.is_none());
-        let repeated =
-            entry.last_cause == Some(Cause::Status(status)) && entry.same_cause >= LEGACY_REPEATS;
-        if self.phase == Phase::Open && (legacy || repeated) {
-            let condition = match status {
-                400 => BindingCondition::BadRequest,
-                403 => BindingCondition::PolicyViolation,
-                _ => BindingCondition::ItemNotFound,
-            };
-            self.close(CloseReason::Condition {
-                condition,
-                text: None,
-                stream_error: Vec::new(),
-            });
-        } else {
-            self.attempt_failed(index, Cause::Status(status), None, None, now);
-        }
-    }
-
     /// Keeps the shortest recent exchange as the round trip; it creeps up so that a slower network shows.
     pub(super) fn measure(&mut self, index: usize, now: Instant) {
         let Some(State::InFlight {
@@ -563,7 +283,7 @@ impl Session {
 
 impl Response {
     /// A reply without content.
-    fn nothing() -> Self {
+    pub(super) fn nothing() -> Self {
         Self {
             kind: ResponseType::Normal,
             condition: None,

@@ -1,5 +1,7 @@
 //! One task per client: reads, writes, exchanges and one timer in a single `select!`.
 
+mod handover;
+
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -12,9 +14,10 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::handover::{next, returned};
 use super::clock;
 use super::endpoint::{Endpoints, Resolved, redirect_target};
-use super::resume::{Attachment, Found, Owner, Registry, Returned};
+use super::resume::{Attachment, Registry, Returned};
 use super::watch::{Change, Changes, Watch};
 use crate::bosh::{Failure, HttpReply, Request, RequestKey};
 use crate::bridge::{self, Bridge, SmId};
@@ -511,115 +514,6 @@ impl Connection {
         }
     }
 
-    /// Whose stream this is.
-    fn owner(&self, user: Option<String>) -> Owner {
-        Owner {
-            domain: self.bridge.domain().unwrap_or_default().to_owned(),
-            user,
-        }
-    }
-
-    /// The client names an earlier stream: it is handed over to it, or stays.
-    fn on_resume(&mut self, previd: SmId, h: u32, user: Option<String>) {
-        let now = clock::now();
-        let owner = self.owner(user);
-        match self.shared.registry.find(&previd, &owner, h, now) {
-            Found::Live(door) => {
-                let Some(client) = self.client.take() else {
-                    return;
-                };
-                self.asked = Some((previd, h, owner.user));
-                let (back, given) = oneshot::channel();
-                let attachment = Attachment {
-                    client,
-                    peer: self.peer,
-                    side: self.bridge.detach(),
-                    h,
-                    back,
-                };
-                self.given = Some(given);
-                if let Err(mpsc::error::SendError(attachment)) = door.send(attachment) {
-                    attachment.decline();
-                }
-            }
-            Found::Gone(h, kept) => {
-                self.claimed = Some(previd);
-                self.bridge.refuse_resume(Some(h), kept, now);
-            }
-            Found::Unknown => self.bridge.refuse_resume(None, Vec::new(), now),
-        }
-    }
-
-    /// The other stream has the client, or could not take it.
-    fn on_returned(&mut self, back: Option<Returned>) {
-        self.given = None;
-        let now = clock::now();
-        match back {
-            Some(Returned { client, side }) => {
-                self.client = Some(client);
-                self.bridge.take_back(side);
-                let Some((previd, h, user)) = self.asked.take() else {
-                    return;
-                };
-                // What the stream left when it ended in the meantime.
-                match self
-                    .shared
-                    .registry
-                    .find(&previd, &self.owner(user), h, now)
-                {
-                    Found::Gone(h, kept) => {
-                        self.claimed = Some(previd);
-                        self.bridge.refuse_resume(Some(h), kept, now);
-                    }
-                    Found::Live(_) | Found::Unknown => {
-                        self.bridge.refuse_resume(None, Vec::new(), now);
-                    }
-                }
-            }
-            None => {
-                self.input_closed = true;
-                self.output_closed = true;
-                self.bridge.given_away(now);
-            }
-        }
-    }
-
-    /// A client resumes this stream.
-    fn on_attachment(&mut self, attachment: Attachment) {
-        if !self.bridge.can_attach() {
-            // The stream is ending: the client hears how far it came once that is known.
-            return self.waiting.push(attachment);
-        }
-        let Attachment {
-            client,
-            peer,
-            side,
-            h,
-            back,
-        } = attachment;
-        let farewell = self.bridge.attach(side, h, clock::now());
-        drop(back);
-        if let Some(old) = self.client.replace(client) {
-            tokio::spawn(dismiss(old, farewell));
-        }
-        self.peer = peer;
-        self.input_closed = false;
-        tracing::info!(client = %peer, domain = self.bridge.domain(), "client resumed its stream");
-    }
-
-    /// Nobody can come in any more; who is already there goes back.
-    fn close_door(&mut self) {
-        if let Some(mut door) = self.door.take() {
-            door.close();
-            while let Ok(attachment) = door.try_recv() {
-                attachment.decline();
-            }
-        }
-        for attachment in self.waiting.drain(..) {
-            attachment.decline();
-        }
-    }
-
     /// The last thing a connection does.
     fn end(mut self) {
         self.close_door();
@@ -648,16 +542,6 @@ fn plain(url: &url::Url) -> String {
     url.to_string()
 }
 
-/// Tells an old connection why it ends; it may be dead.
-async fn dismiss(mut client: TcpStream, farewell: Vec<u8>) {
-    let telling = async {
-        // Nobody may be there to hear it.
-        let _ = client.write_all(&farewell).await;
-        let _ = client.shutdown().await;
-    };
-    drop(tokio::time::timeout(LINGER, telling).await);
-}
-
 async fn writable(client: Option<&TcpStream>) -> io::Result<()> {
     match client {
         Some(client) => client.writable().await,
@@ -668,21 +552,6 @@ async fn writable(client: Option<&TcpStream>) -> io::Result<()> {
 async fn readable(client: Option<&TcpStream>) -> io::Result<()> {
     match client {
         Some(client) => client.readable().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn next(door: &mut Option<mpsc::UnboundedReceiver<Attachment>>) -> Option<Attachment> {
-    match door {
-        Some(door) => door.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The client that came back, or `None` once it was taken.
-async fn returned(given: &mut Option<oneshot::Receiver<Returned>>) -> Option<Returned> {
-    match given {
-        Some(given) => given.await.ok(),
         None => std::future::pending().await,
     }
 }
