@@ -380,6 +380,10 @@ The faults:
 - **blackhole**: the request is swallowed and the connection stays open; at most three times a session, as each costs 15 s or more. These sessions ask for a `wait` of 5 s.
 - **outage**: half way through, every connection is reset, and so is every new one until the time is over. Both sides go on writing.
 
+Where a row of resend-post shows a lost message: the server answers the first copy of a request with nothing when the second
+comes, and what it has to say next goes to the second copy, which the proxy throws away. xbosh asks again for an answer that is
+empty without a reason, but an empty answer that comes just when a newer request has gone out looks reasonable.
+
 Where a row of ejabberd's shows a closed stream: ejabberd puts a request aside that arrives before an older one, looks at
 it again only when it answers that one with stanzas, and ends the session when the request is repeated. If silence has
 swallowed the older one twice, no client can tell whether the newer one was put aside or never came. The client is told,
