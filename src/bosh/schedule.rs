@@ -140,7 +140,9 @@ impl Session {
             return None;
         }
         if unanswered > 0 {
-            return slot.then(|| self.beside_another(granted)).flatten();
+            let beside = slot.then(|| self.beside_another(granted)).flatten();
+            let within = unanswered < usize::from(granted.requests.get());
+            return beside.or_else(|| self.unordered_flush(granted).filter(|_| within));
         }
         if self.window.unsure().is_some() {
             return Some(self.last_reply);
@@ -162,6 +164,18 @@ impl Session {
         }
         // T-18: the client's turn, nothing is held; keep the session alive while a password is typed.
         Some(self.last_reply + granted.inactivity_or_default() / 3)
+    }
+
+    /// A manager that keeps no order (Punjab, cm-quirks section 10) may have answered the newer request and hold
+    /// the repeat of the older one: an empty one makes it let go (T-17).
+    fn unordered_flush(&self, granted: &Granted) -> Option<Instant> {
+        let parked = self
+            .newest_parked()
+            .filter(|rid| self.flushed < Some(*rid))?;
+        let oldest = self.window.iter().find(|e| !e.is_answered())?;
+        let repeated = oldest.attempts > 1 && oldest.rid < parked;
+        let due = oldest.written()? + FLUSH_AFTER;
+        (self.bound && repeated && granted.manager == Manager::Other).then_some(due)
     }
 
     /// When an empty request is due although another is unanswered, if it is.

@@ -159,3 +159,25 @@ fn t32_renewal_during_the_second_look() {
     let events = rig.events();
     assert!(events.is_empty(), "{events:?}");
 }
+
+/// T-17, cm-quirks section 10: Punjab keeps no order: it has answered the newer request and holds the repeat of
+/// the older one, which an empty request releases.
+#[test]
+fn t17_a_manager_without_order_is_flushed() {
+    let (mut rig, poll) =
+        Rig::bound_with("wait='55' requests='2' hold='1' inactivity='60' polling='15'");
+    rig.say("<m/>");
+    let second = rig.sent();
+    rig.lose(poll.key);
+    rig.payload(second.key, "<message id='b'/>");
+    let again = rig.sent();
+    assert_eq!(again.body, poll.body);
+    rig.pass(Duration::from_millis(1900));
+    assert!(rig.request().is_none());
+    rig.pass(Duration::from_millis(200));
+    let flush = rig.sent();
+    assert!(text(&flush).ends_with("/>"));
+    rig.empty(again.key);
+    assert_eq!(rig.events(), ["message b"]);
+    rig.nothing_to_send();
+}
