@@ -3,18 +3,16 @@
 mod handover;
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{AbortHandle, Abortable, Aborted};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::handover::{next, returned};
+use super::client::{Client, Peer};
 use super::clock;
 use super::endpoint::{Endpoints, Resolved, redirect_target};
 use super::resume::{Attachment, Registry, Returned};
@@ -57,13 +55,11 @@ pub(super) struct Shared {
 
 /// Serves one client until both its stream and its session are over.
 pub(super) async fn serve(
-    client: TcpStream,
-    peer: SocketAddr,
+    client: Client,
+    peer: Peer,
     shared: Arc<Shared>,
     stop: watch::Receiver<bool>,
 ) {
-    // Loopback needs no coalescing; a failure here costs latency only.
-    let _ = client.set_nodelay(true);
     let bridge = Bridge::new(bridge_options(&shared.config), clock::now());
     let (written_tx, written_rx) = mpsc::unbounded_channel();
     let changes = shared.watch.changes();
@@ -146,8 +142,8 @@ struct Manager {
 struct Connection {
     bridge: Bridge,
     /// None while the stream waits for its client, or the client for an answer elsewhere.
-    client: Option<TcpStream>,
-    peer: SocketAddr,
+    client: Option<Client>,
+    peer: Peer,
     shared: Arc<Shared>,
     manager: Option<Manager>,
     running: FuturesUnordered<Running>,
@@ -411,7 +407,9 @@ impl Connection {
 
     fn write(&mut self, ready: io::Result<()>) {
         let now = clock::now();
-        let Some(client) = &self.client else { return };
+        let Some(client) = &mut self.client else {
+            return;
+        };
         match ready.and_then(|()| client.try_write(self.bridge.output())) {
             Ok(count) => {
                 self.stuck_until = None;
@@ -428,7 +426,9 @@ impl Connection {
     fn read(&mut self, ready: io::Result<()>) {
         let mut buffer = [0; READ_BYTES];
         for _ in 0..READ_TURNS {
-            let Some(client) = &self.client else { return };
+            let Some(client) = &mut self.client else {
+                return;
+            };
             match ready
                 .as_ref()
                 .map_err(|e| io::Error::from(e.kind()))
@@ -542,14 +542,14 @@ fn plain(url: &url::Url) -> String {
     url.to_string()
 }
 
-async fn writable(client: Option<&TcpStream>) -> io::Result<()> {
+async fn writable(client: Option<&Client>) -> io::Result<()> {
     match client {
         Some(client) => client.writable().await,
         None => std::future::pending().await,
     }
 }
 
-async fn readable(client: Option<&TcpStream>) -> io::Result<()> {
+async fn readable(client: Option<&Client>) -> io::Result<()> {
     match client {
         Some(client) => client.readable().await,
         None => std::future::pending().await,

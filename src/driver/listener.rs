@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::client::{Client, Peer};
 use super::connection::{Shared, serve};
 use super::endpoint::Endpoints;
 use super::resume::Registry;
@@ -157,13 +158,13 @@ async fn accept(
             accepted = listener.accept() => match accepted {
                 Ok((client, peer)) => match Arc::clone(&slots).try_acquire_owned() {
                     Ok(slot) => {
-                        let serving = serve(client, peer, Arc::clone(&shared), stop.clone());
+                        let serving = serve(client.into(), Peer::Tcp(peer), Arc::clone(&shared), stop.clone());
                         clients.spawn(async move {
                             serving.await;
                             drop(slot);
                         });
                     }
-                    Err(_) => refuse(&client, peer),
+                    Err(_) => refuse(&mut client.into(), &Peer::Tcp(peer)),
                 },
                 Err(error) => {
                     tracing::warn!("cannot accept a client: {error}");
@@ -183,7 +184,7 @@ async fn accept(
 }
 
 /// E-14: told at once, with what fits the socket's buffer; a client that does not read gets no memory.
-fn refuse(client: &TcpStream, peer: SocketAddr) {
+fn refuse(client: &mut Client, peer: &Peer) {
     tracing::warn!(client = %peer, "refused: limits.max_streams is reached");
     // Best effort: the client is told, or it sees the connection closed.
     let _ = client.try_write(&refusal());

@@ -1,5 +1,6 @@
 //! The async shell: accept, run, drain.
 
+mod client;
 pub mod clock;
 mod connection;
 mod endpoint;

@@ -1,13 +1,12 @@
 //! Streams that can be resumed, and what is left of those that cannot any more (S-49, S-51).
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 
+use super::client::{Client, Peer};
 use super::clock;
 use crate::bridge::{ClientSide, Kept, Remains, SmId};
 
@@ -20,8 +19,8 @@ const KEPT: Duration = Duration::from_secs(600);
 
 /// A client that comes to resume a stream.
 pub(super) struct Attachment {
-    pub(super) client: TcpStream,
-    pub(super) peer: SocketAddr,
+    pub(super) client: Client,
+    pub(super) peer: Peer,
     pub(super) side: ClientSide,
     /// Stanzas of the stream that the client has.
     pub(super) h: u32,
@@ -31,7 +30,7 @@ pub(super) struct Attachment {
 
 /// A client that could not be taken.
 pub(super) struct Returned {
-    pub(super) client: TcpStream,
+    pub(super) client: Client,
     pub(super) side: ClientSide,
 }
 

@@ -1,9 +1,8 @@
 //! A client moves from its new connection to the stream that it resumes, or stays (S-49).
 
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 
+use super::super::client::Client;
 use super::super::clock;
 use super::super::resume::{Attachment, Found, Owner, Returned};
 use super::{Connection, LINGER};
@@ -31,7 +30,7 @@ impl Connection {
                 let (back, given) = oneshot::channel();
                 let attachment = Attachment {
                     client,
-                    peer: self.peer,
+                    peer: self.peer.clone(),
                     side: self.bridge.detach(),
                     h,
                     back,
@@ -103,7 +102,7 @@ impl Connection {
         }
         self.peer = peer;
         self.input_closed = false;
-        tracing::info!(client = %peer, domain = self.bridge.domain(), "client resumed its stream");
+        tracing::info!(client = %self.peer, domain = self.bridge.domain(), "client resumed its stream");
     }
 
     /// Nobody can come in any more; who is already there goes back.
@@ -121,7 +120,7 @@ impl Connection {
 }
 
 /// Tells an old connection why it ends; it may be dead.
-async fn dismiss(mut client: TcpStream, farewell: Vec<u8>) {
+async fn dismiss(mut client: Client, farewell: Vec<u8>) {
     let telling = async {
         // Nobody may be there to hear it.
         let _ = client.write_all(&farewell).await;

@@ -1,0 +1,213 @@
+//! The local socket of one client, TCP or Unix, and who is at its other end.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpStream, UnixStream};
+
+/// Who is at the other end. `Display` is for logs: `127.0.0.1:4711`, `unix:/path (uid 1000)`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// A client that came by TCP.
+    Tcp(SocketAddr),
+    /// A client that came through a Unix socket.
+    Unix {
+        /// The socket it came through; a client's own socket has no name.
+        path: Arc<Path>,
+        /// As whom it runs, as the system says.
+        uid: u32,
+    },
+}
+
+impl Peer {
+    /// Nobody but this machine sees the bytes: what S-01 asks for.
+    #[cfg_attr(not(test), expect(dead_code, reason = "local TLS asks"))]
+    pub(super) fn is_loopback(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Self::Unix { .. } => true,
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix { path, uid } => write!(f, "unix:{} (uid {uid})", path.display()),
+        }
+    }
+}
+
+/// A client's connection. Reads and writes never wait; [`Self::readable`] and [`Self::writable`] say when to try.
+#[derive(Debug)]
+pub(super) struct Client {
+    socket: Socket,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl From<TcpStream> for Client {
+    fn from(stream: TcpStream) -> Self {
+        // Loopback needs no coalescing; a failure here costs latency only.
+        let _ = stream.set_nodelay(true);
+        Self {
+            socket: Socket::Tcp(stream),
+        }
+    }
+}
+
+impl From<UnixStream> for Client {
+    fn from(stream: UnixStream) -> Self {
+        Self {
+            socket: Socket::Unix(stream),
+        }
+    }
+}
+
+impl Client {
+    /// Waits until [`Self::try_read`] is worth a try; may be wrong. Dropping it loses nothing.
+    ///
+    /// # Errors
+    /// The socket is broken.
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        match &self.socket {
+            Socket::Tcp(stream) => stream.readable().await,
+            Socket::Unix(stream) => stream.readable().await,
+        }
+    }
+
+    /// Waits until [`Self::try_write`] is worth a try; may be wrong. Dropping it loses nothing.
+    ///
+    /// # Errors
+    /// The socket is broken.
+    pub(super) async fn writable(&self) -> io::Result<()> {
+        match &self.socket {
+            Socket::Tcp(stream) => stream.writable().await,
+            Socket::Unix(stream) => stream.writable().await,
+        }
+    }
+
+    /// Reads what is there; 0 is the end.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] if nothing is there yet; anything else: the client is gone.
+    pub(super) fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &self.socket {
+            Socket::Tcp(stream) => stream.try_read(buffer),
+            Socket::Unix(stream) => stream.try_read(buffer),
+        }
+    }
+
+    /// Writes the first bytes, as many as the system takes.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] if it takes none yet; anything else: the client is gone.
+    pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &self.socket {
+            Socket::Tcp(stream) => stream.try_write(bytes),
+            Socket::Unix(stream) => stream.try_write(bytes),
+        }
+    }
+
+    /// Writes everything, for as long as that takes.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub(super) async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            self.writable().await?;
+            match self.try_write(bytes) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes our side; the client may still write.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub(super) async fn shutdown(&mut self) -> io::Result<()> {
+        match &mut self.socket {
+            Socket::Tcp(stream) => stream.shutdown().await,
+            Socket::Unix(stream) => stream.shutdown().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_name_the_peer() {
+        let tcp = Peer::Tcp(([127, 0, 0, 1], 4711).into());
+        assert_eq!(tcp.to_string(), "127.0.0.1:4711");
+        let unix = Peer::Unix {
+            path: Path::new("/run/user/1000/xbosh").into(),
+            uid: 1000,
+        };
+        assert_eq!(unix.to_string(), "unix:/run/user/1000/xbosh (uid 1000)");
+    }
+
+    /// S-01: what counts as this machine.
+    #[test]
+    fn s01_only_this_machine_is_loopback() {
+        let tcp = |text: &str| Peer::Tcp(text.parse().unwrap());
+        for near in [
+            "127.0.0.1:1",
+            "127.8.9.1:1",
+            "[::1]:1",
+            "[::ffff:127.0.0.1]:1",
+        ] {
+            assert!(tcp(near).is_loopback(), "{near}");
+        }
+        for far in ["192.0.2.1:1", "[2001:db8::1]:1", "[::ffff:192.0.2.1]:1"] {
+            assert!(!tcp(far).is_loopback(), "{far}");
+        }
+        let path = Path::new("/s").into();
+        assert!(Peer::Unix { path, uid: 1 }.is_loopback());
+    }
+
+    /// More than the system buffers, both ways, to the end.
+    #[tokio::test]
+    async fn bytes_go_both_ways() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (mut ours, mut theirs) = (Client::from(ours), Client::from(theirs));
+        let bytes: Vec<u8> = (0..1_000_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        let sent = bytes.clone();
+        let writer = tokio::spawn(async move {
+            ours.write_all(&sent).await.unwrap();
+            ours.shutdown().await.unwrap();
+            ours
+        });
+        let mut got = Vec::new();
+        let mut buffer = [0; 4096];
+        loop {
+            theirs.readable().await.unwrap();
+            match theirs.try_read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => got.extend_from_slice(&buffer[..count]),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        }
+        assert!(got == bytes);
+        // Half-closed: the way back is open.
+        let mut ours = writer.await.unwrap();
+        theirs.write_all(b"back").await.unwrap();
+        ours.readable().await.unwrap();
+        let count = ours.try_read(&mut buffer).unwrap();
+        assert_eq!(&buffer[..count], b"back");
+    }
+}
