@@ -1,13 +1,12 @@
 //! Command line definitions and exit codes.
 
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self, Flags, Loaded};
+use crate::config::{self, Flags, ListenAddress, Loaded};
 use crate::{driver, telemetry};
 
 /// Failed at run time.
@@ -38,9 +37,9 @@ struct RunArgs {
     /// Configuration file; else ~/.config/xbosh/config.toml, else /etc/xbosh/config.toml
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Address to listen on, like 127.0.0.1:5222; may be repeated, replaces the configured list
+    /// Address to listen on, like 127.0.0.1:5222 or unix:/path; may be repeated, replaces the configured list
     #[arg(long, value_name = "ADDR")]
-    listen: Vec<SocketAddr>,
+    listen: Vec<ListenAddress>,
     /// XMPP domain whose connection manager --url names
     #[arg(long, value_name = "DOMAIN", requires = "url")]
     domain: Option<String>,
@@ -79,10 +78,15 @@ pub fn main() -> ExitCode {
         proxy: args.proxy,
         log: args.log,
     };
+    // Before a password_command runs, which must not inherit them.
+    let activated = match driver::Activated::take() {
+        Ok(activated) => activated,
+        Err(error) => return fail(EXIT_CONFIG, &error.to_string()),
+    };
     let loaded = config::environment(std::env::vars_os())
         .and_then(|environment| config::load(&flags, &environment));
     match loaded {
-        Ok(loaded) => run(loaded),
+        Ok(loaded) => run(loaded, activated),
         Err(error) => fail(EXIT_CONFIG, &error.to_string()),
     }
 }
@@ -103,7 +107,7 @@ fn merge(before: RunArgs, behind: RunArgs) -> RunArgs {
     }
 }
 
-fn run(loaded: Loaded) -> ExitCode {
+fn run(loaded: Loaded, activated: driver::Activated) -> ExitCode {
     let Loaded {
         config,
         file,
@@ -125,7 +129,7 @@ fn run(loaded: Loaded) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(EXIT_FAILURE, &format!("cannot start: {error}")),
     };
-    match runtime.block_on(driver::run(config)) {
+    match runtime.block_on(driver::run(config, activated)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let code = if error.is_configuration() {

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// Where a setting stands.
@@ -97,7 +96,7 @@ pub enum ConfigError {
         /// Where it stands.
         place: Place,
         /// The address.
-        address: SocketAddr,
+        address: super::ListenAddress,
     },
     /// A variable of the environment that is no text.
     #[error("environment variable {name}: must be UTF-8")]

@@ -1,14 +1,12 @@
 //! From the settings to the configuration: what fits together, what domains inherit.
 
-use std::net::SocketAddr;
-
 use url::{Host, Url};
 
 use super::draft::{DomainDraft, Draft};
 use super::error::ConfigError;
 use super::proxy::Finish;
 use super::value::display_path;
-use super::{Config, Domain, Proxy};
+use super::{Config, Domain, ListenAddress, Proxy};
 
 /// Checks everything together and fills in what domains inherit.
 pub(super) fn finish(
@@ -59,18 +57,17 @@ fn check_listen(draft: &Draft, warnings: &mut Vec<String>) -> Result<(), ConfigE
     if config.listen.is_empty() {
         return Err(wrong("is empty: it must hold at least one address".into()));
     }
-    let twice = |(index, address): &(usize, &SocketAddr)| {
-        address.port() != 0 && config.listen[..*index].contains(address)
+    let twice = |(index, address): &(usize, &ListenAddress)| {
+        !address.may_repeat() && config.listen[..*index].contains(address)
     };
     if let Some((_, address)) = config.listen.iter().enumerate().find(twice) {
         return Err(wrong(format!("has {address} twice")));
     }
-    let remote = |address: &&SocketAddr| !address.ip().to_canonical().is_loopback();
-    for address in config.listen.iter().filter(remote) {
+    for address in config.listen.iter().filter(|a| a.is_remote()) {
         if !config.allow_remote_clients {
             return Err(ConfigError::Remote {
                 place: draft.place("listen"),
-                address: *address,
+                address: address.clone(),
             });
         }
         warnings.push(format!(

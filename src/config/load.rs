@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -12,7 +11,7 @@ use super::environment::{self, variable};
 use super::error::{ConfigError, Place};
 use super::finish::finish;
 use super::value::{Setting, Value, parse_file};
-use super::{Config, secret};
+use super::{Config, ListenAddress, secret};
 
 /// The file of the whole machine.
 const SYSTEM_FILE: &str = "/etc/xbosh/config.toml";
@@ -25,7 +24,7 @@ pub struct Flags {
     /// `--config`.
     pub config: Option<PathBuf>,
     /// `--listen`, replacing the list if there is any.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<ListenAddress>,
     /// `--domain` and `--url`.
     pub domain: Option<(String, String)>,
     /// `--proxy`. Holds no password: the command line has refused one.

@@ -7,6 +7,7 @@ mod finish;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod listen;
 pub mod load;
 mod proxy;
 mod secret;
@@ -16,7 +17,6 @@ mod tests;
 mod value;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -25,14 +25,15 @@ use url::Url;
 
 pub use environment::environment;
 pub use error::{ConfigError, Place};
+pub use listen::{ListenAddress, ListenAddressError};
 pub use load::{Flags, Loaded, load};
 pub use proxy::has_password;
 
 /// Everything `xbosh run` needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Addresses to listen on. Loopback only unless [`Config::allow_remote_clients`].
-    pub listen: Vec<SocketAddr>,
+    /// Addresses to listen on. Loopback and Unix sockets only unless [`Config::allow_remote_clients`].
+    pub listen: Vec<ListenAddress>,
     /// Permits listening on other than loopback addresses.
     pub allow_remote_clients: bool,
     /// Used when a client's stream header has no `to`. A lower-case A-label domain.
@@ -238,7 +239,7 @@ pub enum LogFormat {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 5222))],
+            listen: vec![([127, 0, 0, 1], 5222).into()],
             allow_remote_clients: false,
             default_domain: None,
             allowed_domains: None,

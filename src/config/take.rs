@@ -1,11 +1,12 @@
 //! One setting's value, read as what its key wants.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::{ConfigError, Place};
 use super::value::{Setting, Value};
+use super::{ListenAddress, ListenAddressError};
 
 /// Reads a setting's value as what its key wants.
 pub(super) struct Take<'a>(pub(super) &'a Setting);
@@ -180,12 +181,9 @@ impl Take<'_> {
             .collect()
     }
 
-    pub(super) fn address(&self, text: &str) -> Result<SocketAddr, ConfigError> {
-        text.parse().map_err(|_| {
-            self.wrong(&format!(
-                "has {text:?}, which is no address and port like \"127.0.0.1:5222\""
-            ))
-        })
+    pub(super) fn address(&self, text: &str) -> Result<ListenAddress, ConfigError> {
+        text.parse()
+            .map_err(|error: ListenAddressError| self.wrong(&format!("has {text:?}, {error}")))
     }
 
     pub(super) fn domain(&self, text: &str) -> Result<String, ConfigError> {

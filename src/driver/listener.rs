@@ -1,20 +1,21 @@
-//! Listening: bind, accept, limit, stop.
+//! The sidecar as a whole: start, accept, limit, stop.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::activation::Activated;
 use super::client::{Client, Peer};
 use super::connection::{Shared, serve};
 use super::endpoint::Endpoints;
 use super::resume::Registry;
+use super::sockets::{Listener, listeners};
 use super::watch::Watch;
-use crate::config::Config;
+use crate::config::{Config, ListenAddress};
 use crate::connect::ConnectError;
 use crate::stream::STREAM_CLOSE;
 use crate::stream::error::{FaultReason, fault};
@@ -33,12 +34,33 @@ pub enum RunError {
     #[error("cannot listen on {address}: {hint}")]
     Listen {
         /// The address.
-        address: SocketAddr,
+        address: ListenAddress,
         /// What to do about it.
         hint: &'static str,
         /// What the system said.
         #[source]
         source: io::Error,
+    },
+    /// systemd passes something that clients cannot come through.
+    #[error(
+        "systemd passes {what} as file descriptor {descriptor}; xbosh.socket may hold ListenStream= lines with an \
+         address or a path, and no Accept=yes"
+    )]
+    Activation {
+        /// Its number.
+        descriptor: usize,
+        /// What it is.
+        what: &'static str,
+    },
+    /// S-01: systemd passes a socket that other machines can reach, and there is no leave for it.
+    #[error(
+        "systemd passes the socket {address}, which other machines can reach, and the way from a client to xbosh is \
+         not encrypted; change ListenStream= in xbosh.socket, or set allow_remote_clients = true if that is what you \
+         want"
+    )]
+    Remote {
+        /// The address.
+        address: ListenAddress,
     },
     /// A certificate, key or proxy setting cannot be used.
     #[error("{0}")]
@@ -52,14 +74,17 @@ impl RunError {
     /// Whether the configuration is to blame: exit code 78 instead of 1.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Setup(_))
+        match self {
+            Self::Setup(_) | Self::Activation { .. } | Self::Remote { .. } => true,
+            Self::Listen { .. } | Self::Signals(_) => false,
+        }
     }
 }
 
 /// A running sidecar.
 #[derive(Debug)]
 pub struct Sidecar {
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<ListenAddress>,
     stop: watch::Sender<bool>,
     acceptors: JoinSet<()>,
     pub(super) shared: Arc<Shared>,
@@ -72,19 +97,17 @@ impl Sidecar {
     /// [`RunError::Listen`] for the first address that cannot be bound, [`RunError::Setup`] for files that
     /// cannot be read.
     pub async fn start(config: Config) -> Result<Self, RunError> {
+        Self::start_with(config, Activated::default()).await
+    }
+
+    /// As [`Self::start`]; systemd's sockets, if there are any, replace [`Config::listen`].
+    ///
+    /// # Errors
+    /// As [`Self::start`], and [`RunError::Remote`].
+    pub async fn start_with(config: Config, activated: Activated) -> Result<Self, RunError> {
         let endpoints = Endpoints::new(&config).map_err(RunError::Setup)?;
-        let mut listeners = Vec::new();
-        for address in &config.listen {
-            let listener = TcpListener::bind(address)
-                .await
-                .map_err(|e| listen_error(*address, e))?;
-            listeners.push(listener);
-        }
-        let addresses = listeners
-            .iter()
-            .zip(&config.listen)
-            .map(|(listener, wanted)| listener.local_addr().map_err(|e| listen_error(*wanted, e)))
-            .collect::<Result<Vec<_>, _>>()?;
+        let listeners = listeners(&config, activated).await?;
+        let addresses = listeners.iter().map(|l| l.address.clone()).collect();
         let slots = Arc::new(tokio::sync::Semaphore::new(config.limits.max_streams));
         let shared = Arc::new(Shared {
             registry: Arc::new(Registry::new(config.limits.buffer_bytes)),
@@ -110,10 +133,20 @@ impl Sidecar {
         })
     }
 
-    /// The addresses, with the ports that the system chose.
+    /// Where it listens, with the ports that the system chose.
     #[must_use]
-    pub fn addrs(&self) -> &[SocketAddr] {
+    pub fn listening(&self) -> &[ListenAddress] {
         &self.addresses
+    }
+
+    /// The TCP addresses among [`Self::listening`].
+    #[must_use]
+    pub fn addrs(&self) -> Vec<SocketAddr> {
+        let tcp = |address: &ListenAddress| match address {
+            ListenAddress::Tcp(address) => Some(*address),
+            ListenAddress::Unix(_) => None,
+        };
+        self.addresses.iter().filter_map(tcp).collect()
     }
 
     /// Stops accepting, ends every stream with `system-shutdown` and every session, within 5 s.
@@ -127,27 +160,9 @@ impl Sidecar {
     }
 }
 
-fn listen_error(address: SocketAddr, source: io::Error) -> RunError {
-    let hint = match source.kind() {
-        io::ErrorKind::AddrInUse => {
-            "another program uses this address, perhaps a second xbosh; stop it or set another `listen`"
-        }
-        io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need special rights; set another `listen`"
-        }
-        io::ErrorKind::AddrNotAvailable => "this machine has no such address; check `listen`",
-        _ => "check `listen`",
-    };
-    RunError::Listen {
-        address,
-        hint,
-        source,
-    }
-}
-
 /// Accepts until told to stop, then waits for the clients it accepted.
 async fn accept(
-    listener: TcpListener,
+    listener: Listener,
     shared: Arc<Shared>,
     slots: Arc<tokio::sync::Semaphore>,
     mut stop: watch::Receiver<bool>,
@@ -156,16 +171,17 @@ async fn accept(
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((client, peer)) => match Arc::clone(&slots).try_acquire_owned() {
+                Ok(Some((mut client, peer))) => match Arc::clone(&slots).try_acquire_owned() {
                     Ok(slot) => {
-                        let serving = serve(client.into(), Peer::Tcp(peer), Arc::clone(&shared), stop.clone());
+                        let serving = serve(client, peer, Arc::clone(&shared), stop.clone());
                         clients.spawn(async move {
                             serving.await;
                             drop(slot);
                         });
                     }
-                    Err(_) => refuse(&mut client.into(), &Peer::Tcp(peer)),
+                    Err(_) => refuse(&mut client, &peer),
                 },
+                Ok(None) => {}
                 Err(error) => {
                     tracing::warn!("cannot accept a client: {error}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -207,17 +223,17 @@ fn refusal() -> Vec<u8> {
     out
 }
 
-/// Runs until SIGTERM or SIGINT: prints the ready lines, tells systemd, stops in order.
+/// Runs until SIGTERM or SIGINT, on systemd's sockets if there are any: prints the ready lines, tells systemd, stops in order.
 ///
 /// # Errors
 /// [`RunError`] if it cannot start.
-pub async fn run(config: Config) -> Result<(), RunError> {
+pub async fn run(config: Config, activated: Activated) -> Result<(), RunError> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     raise_open_files(config.limits.max_streams);
-    let sidecar = Sidecar::start(config).await?;
-    print_ready(sidecar.addrs());
+    let sidecar = Sidecar::start_with(config, activated).await?;
+    print_ready(sidecar.listening());
     crate::systemd::ready();
     let mut watchdog = crate::systemd::watchdog_interval().map(tokio::time::interval);
     loop {
@@ -248,7 +264,7 @@ async fn beat(watchdog: &mut Option<tokio::time::Interval>) {
 }
 
 /// `listening on ADDR`, a line each, flushed: what scripts and tests wait for.
-fn print_ready(addresses: &[SocketAddr]) {
+fn print_ready(addresses: &[ListenAddress]) {
     use std::io::Write as _;
     let mut out = io::stdout().lock();
     for address in addresses {

@@ -1,5 +1,6 @@
 //! The async shell: accept, run, drain.
 
+mod activation;
 mod client;
 pub mod clock;
 mod connection;
@@ -7,8 +8,11 @@ mod endpoint;
 mod habits;
 mod listener;
 mod resume;
+mod sockets;
 #[cfg(test)]
 mod tests;
+mod unix;
 mod watch;
 
+pub use activation::Activated;
 pub use listener::{RunError, Sidecar, run};

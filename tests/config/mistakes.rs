@@ -105,7 +105,7 @@ fn words() {
 
 #[test]
 fn addresses() {
-    assert_snapshot!(mistake("listen = ['localhost:5222']\n"), @r#"config.toml:1:1: listen has "localhost:5222", which is no address and port like "127.0.0.1:5222""#);
+    assert_snapshot!(mistake("listen = ['localhost:5222']\n"), @r#"config.toml:1:1: listen has "localhost:5222", which is neither an address and port like "127.0.0.1:5222" nor a socket like "unix:/path""#);
     assert_snapshot!(mistake("listen = []\n"), @"config.toml:1:1: listen is empty: it must hold at least one address");
     assert_snapshot!(mistake("listen = ['[::1]:5222', '[::1]:5222']\n"), @"config.toml:1:1: listen has [::1]:5222 twice");
     assert_snapshot!(mistake("listen = ['0.0.0.0:5222']\n"), @"config.toml:1:1: listen has 0.0.0.0:5222, which other machines can reach, and the way from a client to xbosh is not encrypted; set allow_remote_clients = true if that is what you want");

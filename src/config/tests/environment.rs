@@ -178,8 +178,8 @@ fn bad_values_name_their_variable() {
     let text = sentences.join("\n");
     assert!(!text.contains("zebra"));
     assert_snapshot!(text, @r#"
-    environment variable XBOSH_LISTEN: listen has "127.0.0.1", which is no address and port like "127.0.0.1:5222"
-    environment variable XBOSH_LISTEN: listen has "127.0.0.1:1,127.0.0.1:2", which is no address and port like "127.0.0.1:5222"
+    environment variable XBOSH_LISTEN: listen has "127.0.0.1", which is neither an address and port like "127.0.0.1:5222" nor a socket like "unix:/path"
+    environment variable XBOSH_LISTEN: listen has "127.0.0.1:1,127.0.0.1:2", which is neither an address and port like "127.0.0.1:5222" nor a socket like "unix:/path"
     environment variable XBOSH_BOSH__WAIT: bosh.wait must be from 1 to 3600 s
     environment variable XBOSH_BOSH__WAIT: bosh.wait must be an integer, not a string
     environment variable XBOSH_BOSH__WAIT: bosh.wait must be from 1 to 3600 s

@@ -153,7 +153,7 @@ fn wrong_types() {
         "listen = '127.0.0.1:1'",
         "listen = [5222]",
         "listen = ['localhost:5222']",
-        "listen = ['unix:/run/x']",
+        "listen = ['unix:run/x']",
         "listen = []",
         "listen = {}",
         "allow_remote_clients = 'yes'",
@@ -177,8 +177,8 @@ fn wrong_types() {
     ]), @r#"
     config.toml:1:1: listen must be a list of strings, not a string
     config.toml:1:1: listen must hold strings only, not an integer
-    config.toml:1:1: listen has "localhost:5222", which is no address and port like "127.0.0.1:5222"
-    config.toml:1:1: listen has "unix:/run/x", which is no address and port like "127.0.0.1:5222"
+    config.toml:1:1: listen has "localhost:5222", which is neither an address and port like "127.0.0.1:5222" nor a socket like "unix:/path"
+    config.toml:1:1: listen has "unix:run/x", whose path must begin with / behind unix:
     config.toml:1:1: listen is empty: it must hold at least one address
     config.toml:1:1: listen must be a list of strings, not a table
     config.toml:1:1: allow_remote_clients must be true or false, not a string
