@@ -132,7 +132,7 @@ async fn start_sidecar(
     let wanted = std::net::SocketAddr::from(([127, 0, 0, 1], 5222));
     let free = std::net::TcpListener::bind(wanted).is_ok();
     config.listen = vec![if free {
-        wanted
+        wanted.into()
     } else {
         ([127, 0, 0, 1], 0).into()
     }];

@@ -1,4 +1,4 @@
-//! The unit file, as systemd itself judges it.
+//! The unit files, as systemd itself judges it.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,14 +12,16 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 const UNIT: &str = include_str!("../systemd/xbosh.service");
+const SOCKET: &str = include_str!("../systemd/xbosh.socket");
 
 /// Past the test runner's capture.
 fn say(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
-/// `systemd-analyze` on a copy of the unit that starts the binary just built. `None` if there is no such program.
-fn analyze(arguments: &[&str]) -> Option<Output> {
+/// `systemd-analyze` on these of our units, where the service starts the binary just built. `None` if there is no
+/// such program.
+fn analyze(arguments: &[&str], units: &[&str]) -> Option<Output> {
     let folder = tempfile::tempdir().unwrap();
     let unit = folder.path().join("xbosh.service");
     let binary = env!("CARGO_BIN_EXE_xbosh");
@@ -27,9 +29,10 @@ fn analyze(arguments: &[&str]) -> Option<Output> {
     let text = UNIT.replace("%h/.cargo/bin/xbosh", binary);
     assert!(text.contains(&format!("ExecStart={binary} run\n")));
     fs::write(&unit, text).unwrap();
+    fs::write(folder.path().join("xbosh.socket"), SOCKET).unwrap();
     let output = Command::new("systemd-analyze")
         .args(arguments)
-        .arg(&unit)
+        .args(units.iter().map(|unit| folder.path().join(unit)))
         .env("XDG_RUNTIME_DIR", folder.path())
         .env("HOME", folder.path())
         .output();
@@ -47,15 +50,16 @@ fn analyze(arguments: &[&str]) -> Option<Output> {
 }
 
 #[test]
-fn the_unit_is_valid() {
-    let Some(output) = analyze(&["verify", "--user", "--man=no"]) else {
+fn the_units_are_valid() {
+    let units = ["xbosh.service", "xbosh.socket"];
+    let Some(output) = analyze(&["verify", "--user", "--man=no"], &units) else {
         return;
     };
     let text = String::from_utf8_lossy(&output.stderr);
     // Other units of the machine may be worth a line, too.
     let about_us: Vec<&str> = text
         .lines()
-        .filter(|line| line.contains("xbosh.service"))
+        .filter(|line| line.contains("xbosh."))
         .collect();
     assert!(output.status.success() && about_us.is_empty(), "{text}");
 }
@@ -63,7 +67,7 @@ fn the_unit_is_valid() {
 #[test]
 fn the_unit_is_a_sandbox() {
     let arguments = ["security", "--offline=yes", "--no-pager"];
-    let Some(output) = analyze(&arguments) else {
+    let Some(output) = analyze(&arguments, &["xbosh.service"]) else {
         return;
     };
     let text = String::from_utf8_lossy(&output.stdout);
@@ -123,4 +127,25 @@ fn the_unit_fits_a_user_manager() {
     ] {
         assert!(directives.contains(&needed), "{needed:?}");
     }
+}
+
+/// systemd's own default would let everybody in; only stream sockets on this machine are of use.
+#[test]
+fn the_socket_unit_is_for_this_user() {
+    let directives: Vec<(&str, &str)> = SOCKET
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once('='))
+        .collect();
+    assert!(directives.contains(&("SocketMode", "0600")));
+    let listens: Vec<&str> = directives
+        .iter()
+        .filter(|(name, _)| name.starts_with("Listen"))
+        .map(|(name, value)| {
+            assert_eq!(*name, "ListenStream");
+            *value
+        })
+        .collect();
+    assert_eq!(listens, ["127.0.0.1:5222", "%t/xbosh.socket"]);
+    assert!(UNIT.lines().any(|line| line == "Also=xbosh.socket"));
 }

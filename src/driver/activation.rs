@@ -40,7 +40,7 @@ impl Activated {
         {
             return Err(RunError::Activation {
                 descriptor: FIRST + MAX_SOCKETS,
-                what: "one more than the 64 sockets that xbosh takes",
+                what: "more than 64 sockets",
             });
         }
         let mut passed = ListenFd::from_env();
@@ -61,7 +61,15 @@ fn take(passed: &mut ListenFd, index: usize) -> Result<(ListenAddress, Socket), 
     ) {
         (Ok(Some(tcp)), _) => Socket::Tcp(tcp),
         (_, Ok(Some(unix))) => Socket::Unix(unix),
-        _ => return Err(wrong("not a stream socket of TCP or Unix kind")),
+        _ => {
+            let datagrams = matches!(passed.take_udp_socket(index), Ok(Some(_)))
+                || matches!(passed.take_unix_datagram(index), Ok(Some(_)));
+            return Err(wrong(if datagrams {
+                "a datagram socket"
+            } else {
+                "something that is no TCP or Unix stream socket"
+            }));
+        }
     };
     let (listens, address) = match &socket {
         Socket::Tcp(tcp) => {
@@ -78,7 +86,7 @@ fn take(passed: &mut ListenFd, index: usize) -> Result<(ListenAddress, Socket), 
         }
     };
     if listens != Ok(true) {
-        return Err(wrong("a connection, not a socket that listens"));
+        return Err(wrong("a connection"));
     }
     Ok((address, socket))
 }

@@ -43,8 +43,8 @@ pub enum RunError {
     },
     /// systemd passes something that clients cannot come through.
     #[error(
-        "systemd passes {what} as file descriptor {descriptor}; xbosh.socket may hold ListenStream= lines with an \
-         address or a path, and no Accept=yes"
+        "systemd passes {what} as file descriptor {descriptor}, through which no client can come; let xbosh.socket hold \
+         only ListenStream= lines with an address or a path, and no Accept=yes"
     )]
     Activation {
         /// Its number.

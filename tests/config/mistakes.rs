@@ -109,6 +109,7 @@ fn addresses() {
     assert_snapshot!(mistake("listen = []\n"), @"config.toml:1:1: listen is empty: it must hold at least one address");
     assert_snapshot!(mistake("listen = ['[::1]:5222', '[::1]:5222']\n"), @"config.toml:1:1: listen has [::1]:5222 twice");
     assert_snapshot!(mistake("listen = ['0.0.0.0:5222']\n"), @"config.toml:1:1: listen has 0.0.0.0:5222, which other machines can reach, and the way from a client to xbosh is not encrypted; set allow_remote_clients = true if that is what you want");
+    assert_snapshot!(mistake("listen = ['unix:/run/x', 'unix:/run/x']\n"), @"config.toml:1:1: listen has unix:/run/x twice");
     config("listen = ['127.0.0.1:0', '127.0.0.1:0', '127.8.8.8:5222']\n");
 }
 

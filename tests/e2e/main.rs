@@ -16,3 +16,4 @@ mod limits;
 mod proxies;
 mod quirks;
 mod support;
+mod unix;

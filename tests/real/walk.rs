@@ -1,8 +1,8 @@
 //! What a user does in one session, and what the other side must see of it.
 
-use std::net::SocketAddr;
-
-use xbosh_testkit::client::{Account, Client, ClientError, Mechanism, Reader, Stanza, Writer};
+use xbosh_testkit::client::{
+    Account, Client, ClientError, Mechanism, Place, Reader, Stanza, Writer,
+};
 use xbosh_testkit::real::Server;
 
 /// Messages each way.
@@ -10,13 +10,13 @@ const MESSAGES: usize = 200;
 
 /// Logs in at `addr`, does what clients do, exchanges numbered messages with a peer on direct TCP, logs out.
 pub(crate) async fn session(
-    addr: SocketAddr,
+    place: impl Into<Place>,
     server: &dyn Server,
     mechanism: Mechanism,
     names: &str,
 ) {
     let (account, mut peer) = pair(server, names).await;
-    let mut client = Client::login(addr, &account, mechanism).await.unwrap();
+    let mut client = Client::login(place, &account, mechanism).await.unwrap();
     assert!(client.jid().starts_with(&account.jid()), "{}", client.jid());
     assert!(
         client

@@ -1,9 +1,8 @@
 //! A client with stream management (XEP-0198) that can lose its connection and resume.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 
-use super::{Account, Client, ClientError, Mechanism, Stanza, escape};
+use super::{Account, Client, ClientError, Mechanism, Place, Stanza, escape};
 
 const SM: &str = "urn:xmpp:sm:3";
 
@@ -11,7 +10,7 @@ const SM: &str = "urn:xmpp:sm:3";
 #[derive(Debug)]
 pub struct Managed {
     client: Client,
-    addr: SocketAddr,
+    place: Place,
     account: Account,
     mechanism: Mechanism,
     id: Option<String>,
@@ -43,15 +42,16 @@ impl Managed {
     /// # Errors
     /// Whatever ended it.
     pub async fn login(
-        addr: SocketAddr,
+        place: impl Into<Place>,
         account: &Account,
         mechanism: Mechanism,
     ) -> Result<Self, ClientError> {
-        let client = Client::login(addr, account, mechanism).await?;
+        let place = place.into();
+        let client = Client::login(place.clone(), account, mechanism).await?;
         let mut managed = Self {
             jid: client.jid().to_owned(),
             client,
-            addr,
+            place,
             account: account.clone(),
             mechanism,
             id: None,
@@ -202,7 +202,7 @@ impl Managed {
     /// # Errors
     /// Whatever ended the new connection.
     pub async fn reconnect_as(&mut self, account: &Account) -> Result<Resumed, ClientError> {
-        let mut client = Client::connect(self.addr, &account.domain).await?;
+        let mut client = Client::connect(self.place.clone(), &account.domain).await?;
         client.open().await?;
         client.authenticate(account, self.mechanism).await?;
         client.open().await?;

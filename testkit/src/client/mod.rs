@@ -1,4 +1,4 @@
-//! An XMPP client on a plain TCP connection, independent of xbosh's own code.
+//! An XMPP client on a plain TCP connection or Unix socket, independent of xbosh's own code.
 //!
 //! ```text
 //! Client::login(addr, &account, Mechanism::Scram)   connect, header, SASL, restart, bind
@@ -11,20 +11,20 @@
 
 mod error;
 pub mod managed;
+mod place;
 pub mod raw;
 mod scanner;
 pub(crate) mod scram;
 mod stanza;
 mod stream;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use tokio::net::TcpStream;
 
 pub use error::{ClientError, StreamError};
+pub use place::Place;
 pub use stanza::{Stanza, escape};
 pub use stream::{Reader, Writer};
 
@@ -91,13 +91,11 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Io`].
-    pub async fn connect(addr: SocketAddr, domain: &str) -> Result<Self, ClientError> {
-        let stream = TcpStream::connect(addr).await?;
-        stream.set_nodelay(true)?;
-        let (read, write) = stream.into_split();
+    pub async fn connect(place: impl Into<Place>, domain: &str) -> Result<Self, ClientError> {
+        let (reader, writer) = place.into().connect().await?;
         Ok(Self {
-            reader: Reader::new(read),
-            writer: Writer::new(write),
+            reader,
+            writer,
             domain: domain.to_owned(),
             jid: String::new(),
             ids: 0,
@@ -109,11 +107,11 @@ impl Client {
     /// # Errors
     /// Whatever ended it; [`ClientError::Stream`] for a stream error in the place of features.
     pub async fn login(
-        addr: SocketAddr,
+        place: impl Into<Place>,
         account: &Account,
         mechanism: Mechanism,
     ) -> Result<Self, ClientError> {
-        let mut client = Self::connect(addr, &account.domain).await?;
+        let mut client = Self::connect(place, &account.domain).await?;
         client.open().await?;
         client.authenticate(account, mechanism).await?;
         client.open().await?;

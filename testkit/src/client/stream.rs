@@ -4,18 +4,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::error::{ClientError, StreamError};
 use super::scanner::{Kind, Scanner};
 use super::stanza::{Stanza, escape};
 
+/// Bytes from the server.
+pub(super) trait Incoming: AsyncRead + std::fmt::Debug + Send + Sync + Unpin {}
+impl<T: AsyncRead + std::fmt::Debug + Send + Sync + Unpin> Incoming for T {}
+
+/// Bytes to the server; dropping it closes the connection for writing.
+pub(super) trait Outgoing: AsyncWrite + std::fmt::Debug + Send + Sync + Unpin {}
+impl<T: AsyncWrite + std::fmt::Debug + Send + Sync + Unpin> Outgoing for T {}
+
 /// What comes from the server.
 #[derive(Debug)]
 pub struct Reader {
-    stream: OwnedReadHalf,
+    stream: Box<dyn Incoming>,
     buffer: BytesMut,
     scanner: Scanner,
     header: Arc<str>,
@@ -23,7 +30,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(stream: OwnedReadHalf) -> Self {
+    pub(super) fn new(stream: Box<dyn Incoming>) -> Self {
         Self {
             stream,
             buffer: BytesMut::with_capacity(64 * 1024),
@@ -115,11 +122,11 @@ impl Reader {
 /// What goes to the server.
 #[derive(Debug)]
 pub struct Writer {
-    stream: OwnedWriteHalf,
+    stream: Box<dyn Outgoing>,
 }
 
 impl Writer {
-    pub(super) const fn new(stream: OwnedWriteHalf) -> Self {
+    pub(super) fn new(stream: Box<dyn Outgoing>) -> Self {
         Self { stream }
     }
 
