@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::process::Command;
 use xbosh_testkit::client::Client;
+use xbosh_testkit::real::Sidecar;
 use xbosh_testkit::real::available::{find, skipped};
 
 use crate::support::{Scheme, Site, Way, xbosh_to};
@@ -80,12 +81,29 @@ async fn chat(library: Library, site: Site, name: &str) {
     if !Way::Squid.available(site) {
         return;
     }
-    let mut command = match library.command() {
-        Ok(command) => command,
-        Err(why) => return skipped(&why),
-    };
+    match library.command() {
+        Ok(command) => {
+            let xbosh = xbosh_to(site, Scheme::Https, Way::Squid);
+            converse(command, site, &xbosh, name).await;
+        }
+        Err(why) => skipped(&why),
+    }
+}
+
+/// slixmpp, through xbosh's Unix socket.
+pub(crate) async fn slixmpp_on(socket: &Path, site: Site, xbosh: &Sidecar, name: &str) {
+    match Library::Slixmpp.command() {
+        Ok(mut command) => {
+            command.env("XMPP_SOCKET", socket);
+            converse(command, site, xbosh, name).await;
+        }
+        Err(why) => skipped(&why),
+    }
+}
+
+/// Runs the script against an echo on direct TCP.
+async fn converse(mut command: Command, site: Site, xbosh: &Sidecar, name: &str) {
     let (account, mut peer) = walk::pair(site.server(), name).await;
-    let xbosh = xbosh_to(site, Scheme::Https, Way::Squid);
     let script = command
         .env("XMPP_HOST", xbosh.addr().ip().to_string())
         .env("XMPP_PORT", xbosh.addr().port().to_string())

@@ -21,4 +21,5 @@ mod managed;
 mod matrix;
 mod resume_libraries;
 mod support;
+mod unix;
 mod walk;

@@ -140,12 +140,17 @@ pub(crate) fn xbosh(config: &str) -> Sidecar {
 
 /// xbosh in front of this server, by this way.
 pub(crate) fn xbosh_to(site: Site, scheme: Scheme, way: Way) -> Sidecar {
+    xbosh(&config_to(site, scheme, way))
+}
+
+/// The configuration for that.
+pub(crate) fn config_to(site: Site, scheme: Scheme, way: Way) -> String {
     let server = site.server();
     let url = server.bosh_url(scheme == Scheme::Https, way.cm_host());
-    let config = [
+    [
         way.config(),
         trust_config(server),
         domain_config(server.domain(), &url),
-    ];
-    xbosh(&config.concat())
+    ]
+    .concat()
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -13,6 +13,9 @@ use tokio::time::Instant;
 
 use super::available::find;
 use super::daemon::helper;
+
+/// Name of its Unix socket.
+const SOCKET: &str = "socket";
 
 /// A running xbosh. Killed on drop, or by the kernel when the thread that started it dies.
 #[derive(Debug)]
@@ -29,6 +32,18 @@ impl Sidecar {
     /// # Errors
     /// What is wrong, with its log.
     pub fn start(binary: &Path, config: &str) -> Result<Self, String> {
+        Self::start_at(binary, config, false)
+    }
+
+    /// As [`Self::start`], on a Unix socket beside the port.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_unix(binary: &Path, config: &str) -> Result<Self, String> {
+        Self::start_at(binary, config, true)
+    }
+
+    fn start_at(binary: &Path, config: &str, unix: bool) -> Result<Self, String> {
         let folder = tempfile::Builder::new()
             .prefix("xbosh-")
             .tempdir()
@@ -55,8 +70,13 @@ impl Sidecar {
                 command.env_remove(name);
             }
         }
+        command.args(["run", "--listen", "127.0.0.1:0"]);
+        if unix {
+            let socket = folder.path().join(SOCKET);
+            command.args(["--listen", &format!("unix:{}", socket.display())]);
+        }
         let mut process = command
-            .args(["run", "--listen", "127.0.0.1:0", "--config"])
+            .arg("--config")
             .arg(path)
             .env("XDG_STATE_HOME", folder.path())
             .env("XDG_RUNTIME_DIR", folder.path())
@@ -101,6 +121,12 @@ impl Sidecar {
     /// Where clients connect.
     pub const fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Its Unix socket, if it was started with one.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join(SOCKET)
     }
 
     /// Its process id.
