@@ -20,6 +20,7 @@ pub mod bridge;
 pub mod cli;
 pub mod config;
 pub mod connect;
+pub mod discover;
 pub mod driver;
 pub mod http;
 pub mod stream;

@@ -36,6 +36,7 @@ pub use error::ConnectError;
 pub(crate) use http_proxy::{auth_refused, not_http};
 pub(crate) use local::address_is_gone;
 pub use route::{ProxyKind, Route, Upstream, authority, check_credentials};
+pub use verify::CertificateName;
 pub(crate) use words::schemes;
 
 use self::tls::Hop;
@@ -94,9 +95,11 @@ pub struct Connector {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Shared {
     proxy: config::Proxy,
+    /// Judges the manager's certificate by its host's name.
+    judge: Option<Judge>,
     /// For the manager; `Err` holds why there is none, which matters only once TLS is needed.
     tls: Result<Arc<ClientConfig>, String>,
     /// For an `https://` proxy.
@@ -131,17 +134,36 @@ impl Connector {
             later(tls::verifier(proxy.ca_file.as_deref(), Hop::Proxy))?
         };
         // Each has its own ticket store (P-11), and the proxy is never shown the manager's client certificate.
+        let judge = manager.as_ref().ok().map(Arc::clone);
         let manager = configured(manager, tls)?;
         let proxy_tls = configured(upstream, &config::Tls::default())?;
         Ok(Self {
             shared: Arc::new(Shared {
                 proxy: proxy.clone(),
+                judge,
                 tls: manager,
                 proxy_tls,
                 limits,
                 same_certificate: tls.same_certificate,
             }),
         })
+    }
+
+    /// The same way out for managers whose certificate must have this name, with TLS session tickets of its
+    /// own: a resumed handshake verifies nothing (P-11).
+    #[must_use]
+    pub fn named(&self, name: CertificateName) -> Self {
+        let mut shared = (*self.shared).clone();
+        if let (Some(judge), Ok(tls)) = (&shared.judge, &shared.tls) {
+            let mut tls = (**tls).clone();
+            tls.resumption = rustls::client::Resumption::default();
+            let judge = Arc::new(verify::Named::new(Arc::clone(judge), name));
+            tls.dangerous().set_certificate_verifier(judge);
+            shared.tls = Ok(Arc::new(tls));
+        }
+        Self {
+            shared: Arc::new(shared),
+        }
     }
 
     /// Whether all connections of a session must see one certificate (B-72).

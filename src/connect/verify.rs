@@ -37,6 +37,87 @@ impl Describing {
     }
 }
 
+/// Whose name a manager's certificate must bear (XEP-0156 section 2.2, D-08 to D-10).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CertificateName {
+    /// That of the URL's host.
+    Host,
+    /// That of the URL's host, or this XMPP domain's: for addresses that the domain itself or the
+    /// configuration vouches for.
+    HostOrDomain(String),
+    /// This XMPP domain's: for addresses from a source that anybody may have forged.
+    Domain(String),
+}
+
+/// Passes every judgement on, of the name that the rule wants.
+#[derive(Debug)]
+pub(super) struct Named {
+    judge: Arc<dyn ServerCertVerifier>,
+    rule: CertificateName,
+}
+
+impl Named {
+    pub(super) fn new(judge: Arc<dyn ServerCertVerifier>, rule: CertificateName) -> Self {
+        Self { judge, rule }
+    }
+}
+
+impl ServerCertVerifier for Named {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        host: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let judge = |name: &ServerName<'_>| {
+            self.judge
+                .verify_server_cert(end_entity, intermediates, name, ocsp_response, now)
+        };
+        let domain = |domain: &str| {
+            let name = ServerName::try_from(domain.to_owned())
+                .map_err(|_| Error::from(CertificateError::NotValidForName))?;
+            judge(&name)
+        };
+        match &self.rule {
+            CertificateName::Host => judge(host),
+            CertificateName::Domain(name) => domain(name),
+            CertificateName::HostOrDomain(name) => match judge(host) {
+                Err(Error::InvalidCertificate(
+                    error @ (CertificateError::NotValidForName
+                    | CertificateError::NotValidForNameContext { .. }),
+                )) => domain(name).map_err(|_| Error::InvalidCertificate(error)),
+                judged => judged,
+            },
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.judge
+            .verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.judge
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.judge.supported_verify_schemes()
+    }
+}
+
 impl ServerCertVerifier for Describing {
     fn verify_server_cert(
         &self,

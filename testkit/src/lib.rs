@@ -10,6 +10,7 @@ pub mod proxy;
 pub mod real;
 pub mod reliability;
 pub mod tls;
+pub mod web;
 pub mod xmpp;
 
 mod http1;

@@ -337,3 +337,39 @@ fn p11_tickets_of_manager_and_proxy() {
     let proxy = connector.shared.proxy_tls.as_ref().unwrap();
     assert!(!Arc::ptr_eq(manager, proxy));
 }
+
+/// D-08, D-09, D-10: whose name the certificate must bear, and that a third is refused everywhere.
+#[tokio::test]
+async fn d08_certificate_names() {
+    let authority = Authority::new();
+    let host_or = CertificateName::HostOrDomain("xmpp.test".into());
+    let domain = CertificateName::Domain("xmpp.test".into());
+    for (rule, shown, accepted) in [
+        (&CertificateName::Host, "127.0.0.1", true),
+        (&CertificateName::Host, "xmpp.test", false),
+        (&host_or, "127.0.0.1", true),
+        (&host_or, "xmpp.test", true),
+        (&host_or, "third.test", false),
+        (&domain, "127.0.0.1", false),
+        (&domain, "xmpp.test", true),
+        (&domain, "third.test", false),
+    ] {
+        let peer = Peer::new().await;
+        let server = authority.server(shown);
+        let connector = Connector::new(&direct(), &authority.tls())
+            .unwrap()
+            .named(rule.clone());
+        let url = secure(&peer);
+        let (connected, _) = tokio::join!(connector.connect(&url), async {
+            // A client that refuses breaks the handshake off.
+            let _ = server.accept(peer.tcp().await).await;
+        });
+        let kind = connected.map(|_| ()).map_err(|error| error.kind());
+        let expected = if accepted {
+            Ok(())
+        } else {
+            Err(FailureKind::TlsCertificate)
+        };
+        assert_eq!(kind, expected, "{rule:?} {shown}");
+    }
+}

@@ -23,6 +23,8 @@ pub struct ProxyOptions {
     pub credentials: Option<(String, String)>,
     /// Host names and the addresses they stand for; the port asked for is kept.
     pub names: HashMap<String, std::net::IpAddr>,
+    /// Where `host:port` as asked for is in truth; beats [`Self::names`].
+    pub places: HashMap<String, SocketAddr>,
 }
 
 impl ProxyOptions {
@@ -38,6 +40,9 @@ impl ProxyOptions {
     /// Where `host:port` is.
     fn address(&self, host: &str, port: u16) -> Option<SocketAddr> {
         let host = host.trim_matches(['[', ']']);
+        if let Some(place) = self.places.get(&format!("{host}:{port}")) {
+            return Some(*place);
+        }
         let ip = host
             .parse()
             .ok()
