@@ -12,6 +12,12 @@ use crate::stream::error::{FaultReason, StreamFault, fault};
 
 impl Bridge {
     pub(super) fn on_session_closed(&mut self, reason: CloseReason, now: Instant) {
+        if self.may_go_elsewhere()
+            && let Some(fault) = explain::explain(&reason, false)
+        {
+            self.others = false;
+            return self.events.push_back(Event::Elsewhere(fault));
+        }
         let confirmed = matches!(reason, CloseReason::Terminated { confirmed: true });
         let by_us = matches!(reason, CloseReason::Terminated { .. });
         if confirmed {

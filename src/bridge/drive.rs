@@ -46,7 +46,9 @@ impl Bridge {
         now: Instant,
     ) {
         let Some(peer) = &self.peer else { return };
-        if self.stage != Stage::Waiting || self.session.is_some() {
+        // A session that came to nothing may not be taken away yet.
+        let running = |session: &Session| session.phase() != bosh::session::Phase::Closed;
+        if self.stage != Stage::Waiting || self.session.as_ref().is_some_and(running) {
             return;
         }
         let endpoint = match endpoint {
@@ -55,6 +57,7 @@ impl Bridge {
                 return self.fail_with(explain::sentence(reason, &text), CLOSE_LIMIT, now);
             }
         };
+        self.others = endpoint.others;
         // S-08: the header names the language that the session has.
         self.options.default_lang.clone_from(&endpoint.bosh.lang);
         let requested = Requested {
@@ -83,6 +86,21 @@ impl Bridge {
             key_seed: (endpoint.key_sequence && !endpoint.https).then(|| self.key_seed()),
         };
         self.session = Some(Session::new(options, now));
+    }
+
+    /// Whether an exchange that failed on the way is better tried at another address: only before a session
+    /// exists (D-06).
+    #[must_use]
+    pub fn may_go_elsewhere(&self) -> bool {
+        self.others && self.stage == Stage::Waiting && !self.was_opened()
+    }
+
+    /// Gives the address up: answer by [`Self::handle_endpoint`]. The shell drops what is under way.
+    pub fn go_elsewhere(&mut self) {
+        if self.may_go_elsewhere() {
+            self.session = None;
+            self.others = false;
+        }
     }
 
     fn key_seed(&mut self) -> KeySeed {

@@ -100,6 +100,8 @@ pub struct Endpoint {
     pub route: Option<String>,
     /// Requests carry a key sequence (XEP-0124 section 15).
     pub key_sequence: bool,
+    /// There is another address to try if no session comes about here (D-06).
+    pub others: bool,
 }
 
 /// What the bridge asks of the shell.
@@ -110,6 +112,9 @@ pub enum Event {
         /// Lower-case A-label domain.
         domain: String,
     },
+    /// No session came about, for this reason, and [`Endpoint::others`] said that there is another address;
+    /// answer by [`Bridge::handle_endpoint`].
+    Elsewhere(StreamFault),
     /// The manager is elsewhere; answer by [`Bridge::handle_redirect`].
     Redirect {
         /// HTTP status, or `None` for a see-other-uri condition.
@@ -202,6 +207,8 @@ pub struct Bridge {
     framer: Framer,
     stage: Stage,
     sasl: Sasl,
+    /// The endpoint is one of several.
+    others: bool,
     bound: bool,
     logged_in: bool,
     saw_first_byte: bool,
@@ -261,6 +268,7 @@ impl Bridge {
             framer: Framer::new(options.limits, RootText::Refuse),
             stage: Stage::Header { restarted: false },
             sasl: Sasl::Idle,
+            others: false,
             bound: false,
             logged_in: false,
             saw_first_byte: false,

@@ -31,6 +31,8 @@ pub(super) const KEYS: &[&str] = &[
     "tls.client_key",
     "tls.same_certificate",
     "features.channel_binding",
+    "discovery.host_meta",
+    "discovery.cache",
     "stream_management.mode",
     "stream_management.resume_window",
     "bosh.wait",
@@ -213,6 +215,8 @@ impl Draft {
             ["tls", "client_cert"] => config.tls.client_cert = Some(take.path()?),
             ["tls", "client_key"] => config.tls.client_key = Some(take.path()?),
             ["tls", "same_certificate"] => config.tls.same_certificate = take.bool()?,
+            ["discovery", "host_meta"] => config.discovery.host_meta = take.bool()?,
+            ["discovery", "cache"] => config.discovery.cache = take.bool()?,
             ["stream_management", "mode"] => {
                 config.stream_management.mode = match take.text()?.as_str() {
                     "local" => StreamManagementMode::Local,
@@ -276,8 +280,8 @@ impl Draft {
                 return apply_proxy(domain.proxy.get_or_insert_default(), key, &take);
             }
             [
-                "proxy" | "tls" | "features" | "stream_management" | "bosh" | "limits" | "log"
-                | "domains",
+                "proxy" | "tls" | "features" | "discovery" | "stream_management" | "bosh"
+                | "limits" | "log" | "domains",
             ] => {
                 if !matches!(setting.value, Value::Other("a table")) {
                     return Err(take.no_table());

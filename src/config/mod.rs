@@ -48,6 +48,8 @@ pub struct Config {
     pub bosh: Bosh,
     /// What is taken out of stream features.
     pub features: Features,
+    /// How connection managers are found.
+    pub discovery: DiscoverySettings,
     /// `[stream_management]`.
     pub stream_management: StreamManagement,
     /// Bounds on everything the outside can make large.
@@ -181,6 +183,15 @@ pub enum StreamManagementMode {
     Off,
 }
 
+/// `[discovery]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiscoverySettings {
+    /// Whether the domain's web server is asked (XEP-0156).
+    pub host_meta: bool,
+    /// Whether answers are remembered as long as HTTP lets them be.
+    pub cache: bool,
+}
+
 /// `[features]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features {
@@ -248,6 +259,10 @@ impl Default for Config {
             bosh: Bosh::default(),
             features: Features {
                 channel_binding: ChannelBinding::Filter,
+            },
+            discovery: DiscoverySettings {
+                host_meta: true,
+                cache: true,
             },
             stream_management: StreamManagement {
                 mode: StreamManagementMode::Local,

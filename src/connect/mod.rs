@@ -105,7 +105,7 @@ struct Shared {
     /// For an `https://` proxy.
     proxy_tls: Result<Arc<ClientConfig>, String>,
     limits: TimeLimits,
-    same_certificate: bool,
+    identity: config::Tls,
 }
 
 impl Connector {
@@ -144,8 +144,30 @@ impl Connector {
                 tls: manager,
                 proxy_tls,
                 limits,
-                same_certificate: tls.same_certificate,
+                identity: tls.clone(),
             }),
+        })
+    }
+
+    /// One for other settings that shares this one's roots; `None` if they want other roots.
+    pub(crate) fn like(&self, proxy: &config::Proxy, tls: &config::Tls) -> Option<Self> {
+        let ours = &self.shared;
+        let same = ours.identity == *tls
+            && ours.proxy.ca_file == proxy.ca_file
+            && may_speak_tls(&ours.proxy.source) == may_speak_tls(&proxy.source);
+        same.then(|| {
+            let mut shared = (**ours).clone();
+            shared.proxy = proxy.clone();
+            for config in [&mut shared.tls, &mut shared.proxy_tls] {
+                if let Ok(tls) = config {
+                    let mut own = (**tls).clone();
+                    own.resumption = rustls::client::Resumption::default();
+                    *tls = Arc::new(own);
+                }
+            }
+            Self {
+                shared: Arc::new(shared),
+            }
         })
     }
 
@@ -169,7 +191,7 @@ impl Connector {
     /// Whether all connections of a session must see one certificate (B-72).
     #[must_use]
     pub fn same_certificate(&self) -> bool {
-        self.shared.same_certificate
+        self.shared.identity.same_certificate
     }
 
     /// The way to a URL.

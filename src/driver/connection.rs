@@ -33,6 +33,8 @@ const READ_BYTES: usize = 32 * 1024;
 /// Bytes read from one client before others get a turn.
 const READ_TURNS: usize = 4;
 
+type Resolving =
+    std::pin::Pin<Box<dyn Future<Output = Result<Resolved, (FaultReason, String)>> + Send>>;
 type Finished = (RequestKey, Result<Result<HttpReply, Failure>, Aborted>);
 type Running = std::pin::Pin<Box<dyn Future<Output = Finished> + Send>>;
 
@@ -70,6 +72,7 @@ pub(super) async fn serve(
         peer,
         shared,
         manager: None,
+        resolving: None,
         running: FuturesUnordered::new(),
         aborts: Vec::new(),
         written_tx,
@@ -146,6 +149,8 @@ struct Connection {
     peer: Peer,
     shared: Arc<Shared>,
     manager: Option<Manager>,
+    /// The address of the domain's manager is being looked for.
+    resolving: Option<Resolving>,
     running: FuturesUnordered<Running>,
     aborts: Vec<(RequestKey, AbortHandle)>,
     written_tx: mpsc::UnboundedSender<Sent>,
@@ -215,6 +220,10 @@ impl Connection {
                 Some((key, result)) = self.running.next(), if !self.running.is_empty() => {
                     self.on_finished(key, result);
                 }
+                resolved = found(&mut self.resolving), if self.resolving.is_some() => {
+                    self.resolving = None;
+                    self.on_resolved(resolved);
+                }
                 ready = writable(self.client.as_ref()), if writing => self.write(ready),
                 ready = readable(self.client.as_ref()), if reading => self.read(ready),
                 change = self.changes.next() => self.on_change(change),
@@ -256,6 +265,7 @@ impl Connection {
     fn on_event(&mut self, event: bridge::Event) {
         match event {
             bridge::Event::Resolve { domain } => self.on_resolve(&domain),
+            bridge::Event::Elsewhere(fault) => self.on_elsewhere(&fault.to_string()),
             bridge::Event::Redirect { status, location } => self.on_redirect(status, &location),
             bridge::Event::Bound => {
                 tracing::info!(client = %self.peer, domain = self.bridge.domain(), "client is online");
@@ -299,6 +309,12 @@ impl Connection {
                     && let Some(domain) = domain
                 {
                     self.shared.endpoints.not_moved(domain);
+                    if let Some(manager) = &self.manager
+                        && manager.resolved.discovered
+                    {
+                        self.shared.endpoints.avoid(&manager.resolved.url);
+                        self.shared.endpoints.forget(domain);
+                    }
                 }
                 match fault.reason {
                     FaultReason::Shutdown => {
@@ -311,18 +327,23 @@ impl Connection {
     }
 
     fn on_resolve(&mut self, domain: &str) {
-        let answer = self.shared.endpoints.resolve(domain).map(|resolved| {
+        let (shared, domain) = (Arc::clone(&self.shared), domain.to_owned());
+        self.resolving = Some(Box::pin(
+            async move { shared.endpoints.resolve(&domain).await },
+        ));
+    }
+
+    fn on_resolved(&mut self, resolved: Result<Resolved, (FaultReason, String)>) {
+        let answer = resolved.map(|resolved| {
+            let domain = self.bridge.domain().unwrap_or_default();
+            let endpoints = &self.shared.endpoints;
             let way = format!("{domain} {}", resolved.url.authority());
             let mut endpoint = resolved.endpoint.clone();
-            endpoint.bosh.wait = self
-                .shared
-                .endpoints
-                .habits()
-                .wait(&way, endpoint.bosh.wait);
-            let client = self
-                .shared
-                .endpoints
-                .client(&resolved.url, &resolved.connector);
+            endpoint.bosh.wait = endpoints.habits().wait(&way, endpoint.bosh.wait);
+            if resolved.discovered {
+                tracing::debug!(domain, url = %plain(&resolved.url), "connection manager found");
+            }
+            let client = endpoints.client(&resolved.url, &resolved);
             self.manager = Some(Manager {
                 client,
                 resolved,
@@ -331,6 +352,21 @@ impl Connection {
             endpoint
         });
         self.bridge.handle_endpoint(answer, clock::now());
+    }
+
+    /// No session at this address: the domain has named another (D-06).
+    fn on_elsewhere(&mut self, why: &str) {
+        let Some(domain) = self.bridge.domain().map(str::to_owned) else {
+            return;
+        };
+        if let Some(manager) = self.manager.take() {
+            tracing::info!(client = %self.peer, domain, url = %plain(&manager.resolved.url), "trying another address: {why}");
+            self.shared.endpoints.avoid(&manager.resolved.url);
+        }
+        for (_, running) in self.aborts.drain(..) {
+            running.abort();
+        }
+        self.on_resolve(&domain);
     }
 
     fn on_redirect(&mut self, status: Option<u16>, location: &str) {
@@ -342,10 +378,7 @@ impl Connection {
             Some(url) => {
                 let (from, to) = (plain(&manager.resolved.url), plain(&url));
                 tracing::info!(client = %self.peer, %from, %to, "connection manager moved");
-                manager.client = self
-                    .shared
-                    .endpoints
-                    .client(&url, &manager.resolved.connector);
+                manager.client = self.shared.endpoints.client(&url, &manager.resolved);
                 manager.resolved.url = url;
                 self.bridge.handle_redirect(true, None, now);
             }
@@ -399,6 +432,10 @@ impl Connection {
             Ok(Ok(reply)) => self.bridge.handle_response(key, &reply, now),
             Ok(Err(failure)) => {
                 tracing::debug!(client = %self.peer, domain = self.bridge.domain(), "exchange failed: {}", failure.text);
+                if !failure.sent && self.bridge.may_go_elsewhere() {
+                    self.bridge.go_elsewhere();
+                    return self.on_elsewhere(&failure.text);
+                }
                 self.bridge.handle_failure(key, failure, now);
             }
             Err(Aborted) => {}
@@ -540,6 +577,13 @@ fn plain(url: &url::Url) -> String {
     url.set_query(None);
     url.set_fragment(None);
     url.to_string()
+}
+
+async fn found(resolving: &mut Option<Resolving>) -> Result<Resolved, (FaultReason, String)> {
+    match resolving {
+        Some(resolving) => resolving.await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn writable(client: Option<&Client>) -> io::Result<()> {

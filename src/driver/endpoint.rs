@@ -2,29 +2,42 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use url::Url;
 
+use super::clock;
 use super::habits::Habits;
 use crate::bridge;
 use crate::config::{Config, Domain};
-use crate::connect::{ConnectError, Connector};
+use crate::connect::{CertificateName, ConnectError, Connector};
+use crate::discover::Discovery;
 use crate::http::{ClientOptions, SessionClient, Target};
 use crate::stream::error::FaultReason;
 
-/// Everything known about the managers of all configured domains.
+/// How long an address that failed comes after the others of its domain.
+const AVOID_FOR: Duration = Duration::from_secs(600);
+/// Addresses that are avoided at once.
+const MAX_AVOIDED: usize = 256;
+
+/// Everything known about the managers of all domains.
 #[derive(Clone, Debug)]
 pub(super) struct Endpoints {
     domains: Arc<HashMap<String, Known>>,
+    /// For domains that the configuration does not name.
+    others: Arc<Known>,
+    host_meta: bool,
+    discovery: Arc<Discovery>,
     client: ClientOptions,
     habits: Arc<Habits>,
     /// Where managers said they are now.
     moved: Arc<Mutex<HashMap<String, Url>>>,
+    /// Discovered addresses that failed, and until when others come first (D-06).
+    avoided: Arc<Mutex<HashMap<Url, Instant>>>,
 }
 
 #[derive(Clone, Debug)]
 struct Known {
-    url: Url,
     settings: Domain,
     connector: Connector,
 }
@@ -33,62 +46,140 @@ struct Known {
 pub(super) struct Resolved {
     pub(super) endpoint: bridge::Endpoint,
     pub(super) url: Url,
-    pub(super) connector: Connector,
+    /// For hosts that the domain or the configuration vouches for.
+    connector: Connector,
+    vouched: Vec<Url>,
+    /// The address was found, not configured.
+    pub(super) discovered: bool,
+}
+
+impl Resolved {
+    /// The way to an address: only a host that is vouched for may show the XMPP domain's certificate (D-08, D-13).
+    fn connector(&self, url: &Url) -> Connector {
+        let known = |vouched: &Url| vouched.host() == url.host();
+        if self.vouched.iter().any(known) {
+            self.connector.clone()
+        } else {
+            self.connector.named(CertificateName::Host)
+        }
+    }
 }
 
 impl Endpoints {
     /// Loads certificates and keys of every configured domain once, so that a bad file shows at start.
     pub(super) fn new(config: &Config) -> Result<Self, ConnectError> {
+        let settings = Domain {
+            url: None,
+            route: None,
+            tls: config.tls.clone(),
+            bosh: config.bosh.clone(),
+            proxy: config.proxy.clone(),
+        };
+        let connector = Connector::new(&settings.proxy, &settings.tls)?;
+        let others = Known {
+            settings,
+            connector,
+        };
         let mut domains = HashMap::new();
         for (name, settings) in &config.domains {
-            if let Some(url) = &settings.url {
-                let connector = Connector::new(&settings.proxy, &settings.tls)?;
-                let known = Known {
-                    url: url.clone(),
-                    settings: settings.clone(),
-                    connector,
-                };
-                domains.insert(name.clone(), known);
-            }
+            let connector = match others.connector.like(&settings.proxy, &settings.tls) {
+                Some(connector) => connector,
+                None => Connector::new(&settings.proxy, &settings.tls)?,
+            };
+            let known = Known {
+                settings: settings.clone(),
+                connector,
+            };
+            domains.insert(name.clone(), known);
         }
         let client = ClientOptions {
             max_response_bytes: config.limits.max_response_bytes,
         };
         Ok(Self {
             domains: Arc::new(domains),
+            others: Arc::new(others),
+            host_meta: config.discovery.host_meta,
+            discovery: Arc::new(Discovery::new(config.discovery.cache)),
             client,
             habits: Arc::default(),
             moved: Arc::default(),
+            avoided: Arc::default(),
         })
     }
 
-    /// The manager of a domain, or the row and sentence that say why there is none.
-    pub(super) fn resolve(&self, domain: &str) -> Result<Resolved, (FaultReason, String)> {
-        let Some(known) = self.domains.get(domain) else {
-            return Err((
-                FaultReason::NoBoshEndpoint,
-                format!(
-                    "no BOSH address is known for {domain}: set url under [domains.\"{domain}\"] in xbosh's config.toml"
-                ),
-            ));
+    /// The manager of a domain, or the row and sentence that say why there is none (D-01).
+    pub(super) async fn resolve(&self, domain: &str) -> Result<Resolved, (FaultReason, String)> {
+        let known = self.domains.get(domain).unwrap_or(&self.others);
+        let named = CertificateName::HostOrDomain(domain.to_owned());
+        let (urls, discovered) = match &known.settings.url {
+            Some(url) => (vec![url.clone()], false),
+            None if !self.host_meta => {
+                return Err((
+                    FaultReason::NoBoshEndpoint,
+                    format!(
+                        "no BOSH address is known for {domain}: set url under [domains.\"{domain}\"] in xbosh's config.toml, or discovery.host_meta = true"
+                    ),
+                ));
+            }
+            None => {
+                let now = clock::now();
+                let found = self.discovery.find(&known.connector, domain, now).await;
+                let found = found.map_err(|error| (error.reason(), error.to_string()))?;
+                (self.in_order(found.urls, now), true)
+            }
         };
-        let url = self.address(domain).unwrap_or_else(|| known.url.clone());
+        let Some(first) = urls.first() else {
+            let text = format!("{domain} names no BOSH address");
+            return Err((FaultReason::NoBoshEndpoint, text));
+        };
+        let url = self.address(domain).unwrap_or_else(|| first.clone());
+        let others = discovered && url == *first && self.another(&urls);
         Ok(Resolved {
             endpoint: bridge::Endpoint {
                 https: url.scheme() == "https",
                 bosh: known.settings.bosh.clone(),
                 route: known.settings.route.clone(),
                 key_sequence: known.settings.bosh.key_sequence,
+                others,
             },
             url,
-            connector: known.connector.clone(),
+            connector: known.connector.named(named),
+            vouched: urls,
+            discovered,
         })
+    }
+
+    /// Addresses that failed lately come last.
+    fn in_order(&self, mut urls: Vec<Url>, now: Instant) -> Vec<Url> {
+        let mut avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
+        avoided.retain(|_, until| *until > now);
+        urls.sort_by_key(|url| avoided.get(url).copied());
+        urls
+    }
+
+    /// Whether there is a second address that has not failed lately.
+    fn another(&self, urls: &[Url]) -> bool {
+        let avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
+        urls.iter().skip(1).any(|url| !avoided.contains_key(url))
+    }
+
+    /// No session came about at this address: others of the domain come first for a while.
+    pub(super) fn avoid(&self, url: &Url) {
+        let mut avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
+        if avoided.len() < MAX_AVOIDED {
+            avoided.insert(url.clone(), clock::now() + AVOID_FOR);
+        }
+    }
+
+    /// What is remembered of a domain's addresses may be out of date (D-15).
+    pub(super) fn forget(&self, domain: &str) {
+        self.discovery.forget(domain);
     }
 
     /// The manager of this domain says that it is there now (C-11).
     pub(super) fn moved(&self, domain: &str, url: Url) {
-        if self.domains.contains_key(domain) {
-            let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        if moved.len() < MAX_AVOIDED || moved.contains_key(domain) {
             moved.insert(domain.to_owned(), url);
         }
     }
@@ -110,8 +201,9 @@ impl Endpoints {
     }
 
     /// A client for one session.
-    pub(super) fn client(&self, url: &Url, connector: &Connector) -> SessionClient {
-        SessionClient::new(Target::new(url.clone()), connector.clone(), self.client)
+    pub(super) fn client(&self, url: &Url, resolved: &Resolved) -> SessionClient {
+        let connector = resolved.connector(url);
+        SessionClient::new(Target::new(url.clone()), connector, self.client)
     }
 }
 

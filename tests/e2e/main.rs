@@ -9,6 +9,7 @@
 
 mod bad_proxies;
 mod certificates;
+mod discovery;
 mod exchange;
 mod faults;
 mod keys;

@@ -55,6 +55,7 @@ pub(super) fn endpoint() -> Endpoint {
         },
         route: None,
         key_sequence: false,
+        others: false,
     }
 }
 
