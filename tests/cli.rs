@@ -49,6 +49,8 @@ impl Home {
             .args(arguments)
             .env_clear()
             .env("HOME", self.path())
+            // Nothing outside this machine is asked.
+            .env("XBOSH_DISCOVERY__HOST_META", "false")
             .current_dir(self.path())
             .stdin(Stdio::null());
         command

@@ -21,11 +21,13 @@ const READ: [&str; 7] = [
     "NO_PROXY",
 ];
 /// Keys whose values are not a single string.
-const TYPED: [&str; 15] = [
+const TYPED: &[&str] = &[
     "listen",
     "allow_remote_clients",
     "allowed_domains",
     "proxy.no_proxy",
+    "discovery.host_meta",
+    "discovery.cache",
     "bosh.wait",
     "bosh.hold",
     "bosh.max_body_bytes",
@@ -37,6 +39,9 @@ const TYPED: [&str; 15] = [
     "limits.buffer_bytes",
     "limits.header_timeout",
     "limits.setup_timeout",
+    "tls.same_certificate",
+    "stream_management.resume_window",
+    "bosh.key_sequence",
 ];
 
 /// The process environment as text.

@@ -158,12 +158,13 @@ impl Connector {
         same.then(|| {
             let mut shared = (**ours).clone();
             shared.proxy = proxy.clone();
-            for config in [&mut shared.tls, &mut shared.proxy_tls] {
-                if let Ok(tls) = config {
-                    let mut own = (**tls).clone();
-                    own.resumption = rustls::client::Resumption::default();
-                    *tls = Arc::new(own);
-                }
+            for tls in [&mut shared.tls, &mut shared.proxy_tls]
+                .into_iter()
+                .flatten()
+            {
+                let mut own = (**tls).clone();
+                own.resumption = rustls::client::Resumption::default();
+                *tls = Arc::new(own);
             }
             Self {
                 shared: Arc::new(shared),

@@ -62,7 +62,7 @@ pub enum DiscoverError {
     #[error(transparent)]
     Proxy(ConnectError),
     /// E-20: the domain's web server cannot be reached.
-    #[error("could not ask {domain} for its BOSH address: {source}; or set {}", setting(.domain))]
+    #[error("could not ask {domain} for its BOSH address: {}, or set {}", why(.source), setting(.domain))]
     Unreachable {
         /// The domain.
         domain: String,
@@ -89,6 +89,22 @@ pub enum DiscoverError {
 
 fn setting(domain: &str) -> String {
     format!("url under [domains.\"{domain}\"] in xbosh's config.toml")
+}
+
+/// The web server is no BOSH server, and has no setting.
+fn why(error: &ConnectError) -> String {
+    match error {
+        ConnectError::CmUnreachable { target, source } => {
+            let words = connect::error::plain(source);
+            format!("cannot connect to {target}: {words}; check the network")
+        }
+        ConnectError::ProxyUpstream {
+            proxy,
+            target,
+            said,
+        } => format!("the proxy {proxy} could not reach {target} ({said}); try again later"),
+        other => other.to_string(),
+    }
 }
 
 impl DiscoverError {

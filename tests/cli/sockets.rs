@@ -71,7 +71,10 @@ fn the_umask_does_not_count() {
             .arg("-c")
             .arg(script)
             .arg(env!("CARGO_BIN_EXE_xbosh"));
-        command.env_clear().env("HOME", home.path());
+        command
+            .env_clear()
+            .env("HOME", home.path())
+            .env("XBOSH_DISCOVERY__HOST_META", "false");
         let running = Running::start(command);
         running.line();
         let mode = fs::symlink_metadata(&path).unwrap().mode();
@@ -152,6 +155,7 @@ fn passed(home: &Home, socket: OwnedFd, pid: &str, arguments: &str) -> Command {
     command
         .env_clear()
         .env("HOME", home.path())
+        .env("XBOSH_DISCOVERY__HOST_META", "false")
         .current_dir(home.path());
     command.stdin(Stdio::from(socket));
     command
@@ -268,12 +272,15 @@ fn systemd_socket_activate() {
     }
     let mut command = Command::new(ACTIVATE);
     command
+        .args(["-E", "XBOSH_DISCOVERY__HOST_META"])
         .arg("-l")
         .arg(&path)
         .arg("-l")
         .arg(address.to_string());
     command.arg(env!("CARGO_BIN_EXE_xbosh")).env_clear();
-    command.env("HOME", home.path());
+    command
+        .env("HOME", home.path())
+        .env("XBOSH_DISCOVERY__HOST_META", "false");
     let running = Running::start(command);
     // It starts xbosh for the first client, and has no other way of saying that it waits for one.
     #[allow(clippy::disallowed_methods, reason = "the limit is one of real time")]

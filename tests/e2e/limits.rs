@@ -134,7 +134,10 @@ async fn s47_stop_with_fifty_clients() {
 /// E-21: a domain without a known address.
 #[tokio::test]
 async fn e21_unknown_domain() {
-    let chain = Chain::start(Profile::strict()).await;
+    let chain = Chain::start_with(Profile::strict(), |config| {
+        config.discovery.host_meta = false;
+    })
+    .await;
     let mut client = Client::connect(chain.addr(), "example.org").await.unwrap();
     match client.open().await {
         Err(ClientError::Stream(error)) => {

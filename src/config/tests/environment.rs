@@ -325,3 +325,30 @@ fn a_password_in_an_argument_is_seen() {
         assert!(!has_password(text), "{text}");
     }
 }
+
+/// Every key of the annotated file, with its own default as the value: each is read as its type.
+#[test]
+fn every_key_can_come_from_the_environment() {
+    let text = include_str!("../../../config.toml");
+    let file: toml::Table = text.parse().unwrap();
+    let mut leaves = Vec::new();
+    for (key, value) in file {
+        match value {
+            toml::Value::Table(table) => leaves.extend(
+                table
+                    .into_iter()
+                    .map(|(last, value)| (format!("{key}__{last}"), value)),
+            ),
+            other => leaves.push((key, other)),
+        }
+    }
+    assert!(leaves.len() > 20, "{leaves:?}");
+    for (key, value) in leaves {
+        let name = format!("XBOSH_{}", key.to_uppercase());
+        let loaded = Files::new("").load_with(&[(&name, &value.to_string())]);
+        assert!(
+            loaded.is_ok_and(|l| l.warnings.is_empty()),
+            "{name}={value}"
+        );
+    }
+}

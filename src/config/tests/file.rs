@@ -127,27 +127,6 @@ fn unknown_keys_name_the_nearest() {
 }
 
 #[test]
-fn keys_of_later_versions_are_unknown() {
-    assert_snapshot!(errors(&[
-        "[local_tls]\nmode = 'auto'",
-        "[discovery]\nhost_meta = true",
-        "[status]\nsocket = ''",
-        "[proxy]\nisolate = true",
-        "[bosh]\ncompress = true",
-        "[bosh]\nhttp_version = 'auto'",
-        "[features]\nplain_without_tls = 'offer'",
-    ]), @"
-    config.toml:2:1: unknown key local_tls.mode; did you mean stream_management.mode?
-    config.toml:2:1: unknown key discovery.host_meta
-    config.toml:2:1: unknown key status.socket
-    config.toml:2:1: unknown key proxy.isolate
-    config.toml:2:1: unknown key bosh.compress
-    config.toml:2:1: unknown key bosh.http_version
-    config.toml:2:1: unknown key features.plain_without_tls
-    ");
-}
-
-#[test]
 fn wrong_types() {
     assert_snapshot!(errors(&[
         "listen = '127.0.0.1:1'",

@@ -66,7 +66,7 @@ impl World {
             connector: Connector::new(&way, &tls).unwrap(),
             proxy,
             discovery: Discovery::new(true),
-            now: Instant::now(),
+            now: tokio::time::Instant::now().into_std(),
             _files: files,
         }
     }
@@ -332,7 +332,7 @@ async fn e31_proxy_in_the_way() {
     let connector = Connector::new(&way, &Tls::default()).unwrap();
     let discovery = Discovery::new(true);
     let error = discovery
-        .find(&connector, DOMAIN, Instant::now())
+        .find(&connector, DOMAIN, tokio::time::Instant::now().into_std())
         .await
         .unwrap_err();
     assert_eq!(error.reason(), FaultReason::ProxyAuth);
