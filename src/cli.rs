@@ -1,5 +1,7 @@
 //! Command line definitions and exit codes.
 
+mod ca;
+
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,6 +32,9 @@ struct Cli {
 enum Command {
     /// Run the sidecar (the default)
     Run(RunArgs),
+    /// TLS towards clients: the local certificate authority of a domain
+    #[command(subcommand)]
+    Ca(ca::CaCommand),
 }
 
 #[derive(Clone, Debug, Default, Args)]
@@ -59,6 +64,7 @@ struct RunArgs {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let args = match cli.command {
+        Some(Command::Ca(command)) => return ca::run(command),
         Some(Command::Run(args)) => merge(cli.run, args),
         None => cli.run,
     };

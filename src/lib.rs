@@ -23,6 +23,7 @@ pub mod connect;
 pub mod discover;
 pub mod driver;
 pub mod http;
+pub mod local_tls;
 pub mod stream;
 pub mod systemd;
 pub mod telemetry;

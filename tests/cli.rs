@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
+#[path = "cli/ca.rs"]
+mod ca;
 #[path = "cli/sockets.rs"]
 mod sockets;
 

@@ -10,7 +10,7 @@ use super::error::{ConfigError, Place};
 use super::proxy::has_password;
 use super::take::Take;
 use super::value::{Setting, Value, display_path};
-use super::{Bosh, ChannelBinding, Config, LogFormat, StreamManagementMode, Tls};
+use super::{Bosh, ChannelBinding, Config, LocalTlsMode, LogFormat, StreamManagementMode, Tls};
 use crate::stream::header::normalise_domain;
 
 /// Every key outside `[domains]`, as written in errors and suggestions.
@@ -31,6 +31,7 @@ pub(super) const KEYS: &[&str] = &[
     "tls.client_key",
     "tls.same_certificate",
     "features.channel_binding",
+    "local_tls.mode",
     "discovery.host_meta",
     "discovery.cache",
     "stream_management.mode",
@@ -81,6 +82,12 @@ pub(super) struct ProxyDraft {
 }
 
 impl ProxyDraft {
+    /// Forgets who we are to the proxy.
+    fn forget_credentials(&mut self) {
+        self.username = None;
+        self.clear_password();
+    }
+
     /// Forgets where a password comes from.
     pub(super) fn clear_password(&mut self) {
         self.password = None;
@@ -145,6 +152,14 @@ impl Draft {
             proxy: ProxyDraft::default(),
             domains: BTreeMap::new(),
             places: BTreeMap::new(),
+        }
+    }
+
+    /// Forgets who we are to every proxy.
+    pub(super) fn forget_credentials(&mut self) {
+        self.proxy.forget_credentials();
+        for proxy in self.domains.values_mut().filter_map(|d| d.proxy.as_mut()) {
+            proxy.forget_credentials();
         }
     }
 
@@ -215,6 +230,19 @@ impl Draft {
             ["tls", "client_cert"] => config.tls.client_cert = Some(take.path()?),
             ["tls", "client_key"] => config.tls.client_key = Some(take.path()?),
             ["tls", "same_certificate"] => config.tls.same_certificate = take.bool()?,
+            ["local_tls", "mode"] => {
+                config.local_tls = match take.text()?.as_str() {
+                    "auto" => LocalTlsMode::Auto,
+                    "optional" => LocalTlsMode::Optional,
+                    "required" => LocalTlsMode::Required,
+                    "off" => LocalTlsMode::Off,
+                    _ => {
+                        return Err(
+                            take.wrong("must be \"auto\", \"optional\", \"required\" or \"off\"")
+                        );
+                    }
+                }
+            }
             ["discovery", "host_meta"] => config.discovery.host_meta = take.bool()?,
             ["discovery", "cache"] => config.discovery.cache = take.bool()?,
             ["stream_management", "mode"] => {
@@ -280,8 +308,8 @@ impl Draft {
                 return apply_proxy(domain.proxy.get_or_insert_default(), key, &take);
             }
             [
-                "proxy" | "tls" | "features" | "discovery" | "stream_management" | "bosh"
-                | "limits" | "log" | "domains",
+                "proxy" | "tls" | "local_tls" | "features" | "discovery" | "stream_management"
+                | "bosh" | "limits" | "log" | "domains",
             ] => {
                 if !matches!(setting.value, Value::Other("a table")) {
                     return Err(take.no_table());

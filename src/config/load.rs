@@ -53,10 +53,27 @@ pub fn load(flags: &Flags, environment: &[(String, String)]) -> Result<Loaded, C
     load_beside(flags, environment, Path::new(SYSTEM_FILE))
 }
 
+/// As [`load`], without fetching any password, for commands that reach nobody.
+///
+/// # Errors
+/// As there.
+pub fn load_public(flags: &Flags, environment: &[(String, String)]) -> Result<Loaded, ConfigError> {
+    load_from(flags, environment, Path::new(SYSTEM_FILE), false)
+}
+
 fn load_beside(
     flags: &Flags,
     environment: &[(String, String)],
     system_file: &Path,
+) -> Result<Loaded, ConfigError> {
+    load_from(flags, environment, system_file, true)
+}
+
+fn load_from(
+    flags: &Flags,
+    environment: &[(String, String)],
+    system_file: &Path,
+    with_secrets: bool,
 ) -> Result<Loaded, ConfigError> {
     let mut draft = Draft::new();
     let mut warnings = Vec::new();
@@ -73,6 +90,9 @@ fn load_beside(
     }
     environment::apply(&mut draft, environment, &mut warnings)?;
     apply_flags(&mut draft, flags)?;
+    if !with_secrets {
+        draft.forget_credentials();
+    }
     Ok(Loaded {
         config: finish(&draft, environment, &mut warnings)?,
         file: found.map(|found| found.path),

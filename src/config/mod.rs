@@ -26,7 +26,7 @@ use url::Url;
 pub use environment::environment;
 pub use error::{ConfigError, Place};
 pub use listen::{ListenAddress, ListenAddressError};
-pub use load::{Flags, Loaded, load};
+pub use load::{Flags, Loaded, load, load_public};
 pub use proxy::has_password;
 
 /// Everything `xbosh run` needs to know.
@@ -48,6 +48,8 @@ pub struct Config {
     pub bosh: Bosh,
     /// What is taken out of stream features.
     pub features: Features,
+    /// How TLS is offered to clients.
+    pub local_tls: LocalTlsMode,
     /// How connection managers are found.
     pub discovery: DiscoverySettings,
     /// `[stream_management]`.
@@ -183,6 +185,19 @@ pub enum StreamManagementMode {
     Off,
 }
 
+/// `local_tls.mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocalTlsMode {
+    /// Served to every client that begins it, offered to those of domains whose authority is trusted.
+    Auto,
+    /// Offered always.
+    Optional,
+    /// Nothing is done without it.
+    Required,
+    /// Refused.
+    Off,
+}
+
 /// `[discovery]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiscoverySettings {
@@ -260,6 +275,7 @@ impl Default for Config {
             features: Features {
                 channel_binding: ChannelBinding::Filter,
             },
+            local_tls: LocalTlsMode::Auto,
             discovery: DiscoverySettings {
                 host_meta: true,
                 cache: true,

@@ -23,7 +23,6 @@ fn unknown_keys_name_the_nearest() {
 #[test]
 fn keys_that_do_nothing_do_not_exist() {
     for key in [
-        "local_tls.mode",
         "discovery.dns_txt",
         "status.socket",
         "proxy.isolate",

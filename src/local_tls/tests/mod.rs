@@ -1,0 +1,413 @@
+//! Authorities and leaves: what they vouch for, how they are kept, what is refused.
+
+mod handshakes;
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use super::*;
+use crate::config::LocalTlsMode;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+struct Place {
+    home: tempfile::TempDir,
+    tls: LocalTls,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(adjust: impl FnOnce(&mut Config)) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        adjust(&mut config);
+        let tls = LocalTls::new(&config, home.path().join("ca"));
+        Self { home, tls }
+    }
+
+    /// As after a new start.
+    fn again(&self) -> LocalTls {
+        LocalTls::new(&Config::default(), self.home.path().join("ca"))
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.home.path().join("ca").join(name)
+    }
+
+    fn refused(&self, domain: &str) -> String {
+        let error = self.again().server_config(domain).unwrap_err().to_string();
+        let home = self.home.path().display().to_string();
+        error.replace(&home, "HOME")
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().mode() & 0o777
+}
+
+/// The key is readable by its owner alone, and never made twice.
+#[test]
+fn made_once_and_closed() {
+    let place = Place::new();
+    let file = place.tls.certificate_file("example.org").unwrap();
+    assert_eq!(file, place.file("example.org/ca.pem"));
+    assert_eq!(mode(&place.file("")), 0o700);
+    assert_eq!(mode(&place.file("example.org")), 0o700);
+    assert_eq!(mode(&place.file("example.org/ca-key.pem")), 0o600);
+    let first = std::fs::read_to_string(&file).unwrap();
+    place.again().server_config("example.org").unwrap();
+    assert_eq!(mode(&place.file("example.org/leaf.pem")), 0o600);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), first);
+    let names: Vec<_> = std::fs::read_dir(place.file("")).unwrap().collect();
+    assert_eq!(names.len(), 1, "no drafts are left: {names:?}");
+}
+
+/// Two programs that make it at once use the same one.
+#[test]
+fn made_by_many_at_once() {
+    let place = Place::new();
+    let prints: Vec<String> = std::thread::scope(|scope| {
+        let makers: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| place.again().describe("example.org").unwrap().fingerprint))
+            .collect();
+        makers
+            .into_iter()
+            .map(|maker| maker.join().unwrap())
+            .collect()
+    });
+    assert!(prints.iter().all(|print| *print == prints[0]), "{prints:?}");
+    assert_eq!(std::fs::read_dir(place.file("")).unwrap().count(), 1);
+}
+
+/// The leaf outlives a restart, is made anew before it ends, and keeps its key, which some clients remember.
+#[test]
+fn leaves_are_renewed() {
+    let place = Place::new();
+    let now = SystemTime::now();
+    let at = |tls: &LocalTls, days: u32| {
+        tls.server_config_at("example.org", now + DAY * days)
+            .unwrap();
+        std::fs::read_to_string(place.file("example.org/leaf.pem")).unwrap()
+    };
+    let first = at(&place.tls, 0);
+    assert_eq!(at(&place.again(), 300), first);
+    assert_eq!(at(&place.tls, 334), first, "kept ready until then");
+    let renewed = at(&place.tls, 336);
+    assert_ne!(renewed, first);
+    let key = |text: &str| {
+        text.split("-----BEGIN CERTIFICATE")
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(key(&renewed), key(&first));
+    assert_eq!(at(&place.again(), 337), renewed);
+}
+
+/// A name is a folder's name: nothing leads out of the folder of authorities, or fills the disk.
+#[test]
+fn names_that_are_no_folders() {
+    let place = Place::new();
+    let long = "a".repeat(300);
+    for name in [
+        "../evil", "..", ".", "", "a/b", "a\0b", ".hidden", "UPPER", "a b", &long,
+    ] {
+        let refused = place.tls.server_config(name);
+        assert!(
+            matches!(refused, Err(LocalTlsError::BadName { .. })),
+            "{name}: {refused:?}"
+        );
+        assert!(place.tls.set_trusted(name, true).is_err());
+        assert!(!place.tls.is_advertised(name));
+    }
+    assert_eq!(std::fs::read_dir(place.home.path()).unwrap().count(), 0);
+    for name in [
+        "example.org",
+        "localhost",
+        "xn--bcher-kva.example",
+        "192.0.2.1",
+        "[2001:db8::1]",
+        "my_box",
+    ] {
+        place.tls.server_config(name).unwrap();
+    }
+}
+
+/// What is damaged, foreign or open to others is refused with what to do, and never replaced.
+#[test]
+fn damaged_authorities() {
+    let place = Place::new();
+    let domain = "example.org";
+    place.tls.server_config(domain).unwrap();
+    place.tls.server_config("other.example").unwrap();
+    let (key, certificate) = (
+        place.file("example.org/ca-key.pem"),
+        place.file("example.org/ca.pem"),
+    );
+    let read = |path: &Path| std::fs::read(path).unwrap();
+    let (good_key, good_certificate) = (read(&key), read(&certificate));
+    let foreign_key = read(&place.file("other.example/ca-key.pem"));
+    let foreign = read(&place.file("other.example/ca.pem"));
+    let chmod = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let mut told = Vec::new();
+    let mut damage = |path: &Path, bytes: &[u8], good: &[u8]| {
+        std::fs::write(path, bytes).unwrap();
+        told.push(place.refused(domain));
+        assert_eq!(read(path), bytes, "nothing is replaced");
+        std::fs::write(path, good).unwrap();
+    };
+    damage(&key, b"", &good_key);
+    damage(&key, &foreign_key, &good_key);
+    damage(&certificate, b"rubbish", &good_certificate);
+    damage(&certificate, &foreign, &good_certificate);
+    std::fs::remove_file(&key).unwrap();
+    told.push(place.refused(domain));
+    assert!(!key.exists());
+    std::fs::write(&key, &good_key).unwrap();
+    chmod(&key, 0o644);
+    told.push(place.refused(domain));
+    chmod(&key, 0o600);
+    chmod(&place.file(domain), 0o755);
+    told.push(place.refused(domain));
+    chmod(&place.file(domain), 0o700);
+    place.again().server_config(domain).unwrap();
+    insta::assert_snapshot!(told.join("\n"), @r"
+    HOME/ca/example.org/ca-key.pem: it holds no key; put the right file back, or delete HOME/ca/example.org and have clients trust a new one
+    HOME/ca/example.org/ca.pem: it is no authority for example.org with the key beside it; put the right file back, or delete HOME/ca/example.org and have clients trust a new one
+    HOME/ca/example.org/ca.pem: it holds no certificate; put the right file back, or delete HOME/ca/example.org and have clients trust a new one
+    HOME/ca/example.org/ca.pem: it is no authority for example.org with the key beside it; put the right file back, or delete HOME/ca/example.org and have clients trust a new one
+    HOME/ca/example.org/ca-key.pem: it is missing; put the right file back, or delete HOME/ca/example.org and have clients trust a new one
+    HOME/ca/example.org/ca-key.pem: others have access to it: run chmod 600 HOME/ca/example.org/ca-key.pem; nobody else may have been able to read it, or delete HOME/ca/example.org and have clients trust a new one
+    HOME/ca/example.org: others have access to it: run chmod 700 HOME/ca/example.org; nobody else may have been able to read it, or delete HOME/ca/example.org and have clients trust a new one
+    ");
+    // A leaf is no loss.
+    std::fs::write(place.file("example.org/leaf.pem"), "rubbish").unwrap();
+    place.again().server_config(domain).unwrap();
+    // Ten years later.
+    let error = place
+        .again()
+        .server_config_at(domain, SystemTime::now() + DAY * 3651);
+    assert!(error.unwrap_err().to_string().contains("it has expired"));
+}
+
+/// An authority without our constraints, perhaps a company's, is not used even with its key.
+#[test]
+fn an_authority_for_anything_is_refused() {
+    let place = Place::new();
+    place.tls.server_config("example.org").unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    std::fs::write(place.file("example.org/ca.pem"), certificate.pem()).unwrap();
+    std::fs::write(place.file("example.org/ca-key.pem"), key.serialize_pem()).unwrap();
+    let told = place.refused("example.org");
+    assert!(
+        told.contains("it could vouch for other names than example.org"),
+        "{told}"
+    );
+}
+
+/// What is wrong with the folder above is said as well.
+#[test]
+fn folders_that_cannot_be_used() {
+    let place = Place::new();
+    std::fs::create_dir(place.file("")).unwrap();
+    std::fs::set_permissions(place.file(""), std::fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(place.refused("example.org").contains("chmod 700 HOME/ca"));
+    std::fs::remove_dir(place.file("")).unwrap();
+    std::fs::write(place.home.path().join("ca"), "a file").unwrap();
+    assert!(!place.refused("example.org").is_empty());
+}
+
+/// design.md `[local_tls]`: whose certificate is shown.
+#[test]
+fn which_domain_a_handshake_means() {
+    let domain = |place: &Place, name: Option<&str>| {
+        place
+            .tls
+            .domain_for(name)
+            .map_err(|error| error.to_string())
+    };
+    let nothing = "a client began TLS without naming a domain: set default_domain".to_owned();
+    let place = Place::new();
+    assert_eq!(
+        domain(&place, Some("B\u{fc}cher.Example")),
+        Ok("xn--bcher-kva.example".into())
+    );
+    for unnamed in [None, Some("localhost"), Some("127.0.0.1"), Some("::1")] {
+        assert_eq!(domain(&place, unnamed), Err(nothing.clone()), "{unnamed:?}");
+    }
+    place.tls.used("last.example");
+    assert_eq!(domain(&place, Some("localhost")), Ok("last.example".into()));
+
+    let settings = |config: &Config| crate::config::Domain {
+        url: None,
+        route: None,
+        tls: config.tls.clone(),
+        bosh: config.bosh.clone(),
+        proxy: config.proxy.clone(),
+    };
+    let place = Place::with(|config| {
+        config
+            .domains
+            .insert("only.example".into(), settings(config));
+    });
+    place.tls.used("last.example");
+    assert_eq!(domain(&place, None), Ok("only.example".into()));
+
+    let place = Place::with(|config| {
+        config
+            .domains
+            .insert("only.example".into(), settings(config));
+        config.default_domain = Some("default.example".into());
+        config.allowed_domains = Some(vec!["default.example".into(), "b.example".into()]);
+    });
+    assert_eq!(domain(&place, None), Ok("default.example".into()));
+    assert_eq!(domain(&place, Some("b.example")), Ok("b.example".into()));
+    let refused = domain(&place, Some("c.example")).unwrap_err();
+    assert_eq!(
+        refused,
+        "a client began TLS for \"c.example\", which allowed_domains does not hold"
+    );
+    assert!(place.tls.server_config("c.example").is_err());
+    assert!(!place.home.path().join("ca/c.example").exists());
+}
+
+/// S-37: what is offered in which mode.
+#[test]
+fn s37_what_is_advertised() {
+    for (mode, before, after) in [
+        (LocalTlsMode::Auto, false, true),
+        (LocalTlsMode::Optional, true, true),
+        (LocalTlsMode::Required, true, true),
+        (LocalTlsMode::Off, false, false),
+    ] {
+        let place = Place::with(|config| config.local_tls = mode);
+        place.tls.server_config("example.org").unwrap();
+        assert_eq!(place.tls.is_advertised("example.org"), before, "{mode:?}");
+        place.tls.set_trusted("example.org", true).unwrap();
+        place.tls.set_trusted("example.org", true).unwrap();
+        assert_eq!(place.tls.is_advertised("example.org"), after, "{mode:?}");
+        assert!(place.again().is_advertised("example.org"));
+        place.tls.set_trusted("example.org", false).unwrap();
+        place.tls.set_trusted("example.org", false).unwrap();
+        assert_eq!(place.tls.is_advertised("example.org"), before, "{mode:?}");
+    }
+}
+
+/// At most 64 are kept ready, those used last; more domains than anybody has are refused.
+#[test]
+fn many_domains() {
+    let place = Place::new();
+    for n in 0..MAX_AUTHORITIES {
+        place.tls.server_config(&format!("d{n}.example")).unwrap();
+        place.tls.server_config("d0.example").unwrap();
+    }
+    let state = place.tls.lock();
+    assert_eq!(state.ready.len(), MAX_READY);
+    assert!(state.ready.contains_key("d0.example") && state.ready.contains_key("d255.example"));
+    drop(state);
+    let refused = place.tls.server_config("one-more.example");
+    assert!(
+        matches!(refused, Err(LocalTlsError::TooMany { .. })),
+        "{refused:?}"
+    );
+    place.tls.server_config("d1.example").unwrap();
+}
+
+/// OpenSSL takes the leaf for what the authority may vouch for, and nothing else that its key signs.
+#[test]
+fn openssl_agrees() {
+    if Command::new("openssl").arg("version").output().is_err() {
+        return;
+    }
+    let place = Place::new();
+    place.tls.server_config("example.org").unwrap();
+    let now = SystemTime::now();
+    let authority = place.tls.authority("example.org", now).unwrap();
+    let verify = |leaf: &authority::Leaf, name: &str| {
+        let file = place.home.path().join("leaf.pem");
+        let pem = folder::pem_of(&leaf.chain[0]);
+        std::fs::write(&file, pem).unwrap();
+        let what = if is_address(name) {
+            "-verify_ip"
+        } else {
+            "-verify_hostname"
+        };
+        let output = Command::new("openssl")
+            .args([
+                "verify",
+                "-x509_strict",
+                "-purpose",
+                "sslserver",
+                what,
+                name,
+                "-CAfile",
+            ])
+            .args([&place.file("example.org/ca.pem"), &file])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.success(), said)
+    };
+    let leaf = authority.leaf(None, now).unwrap();
+    for name in ["example.org", "localhost", "127.0.0.1", "::1"] {
+        let (accepted, said) = verify(&leaf, name);
+        assert!(accepted, "{name}: {said}");
+    }
+    assert!(!verify(&leaf, "sub.example.net").0);
+    let foreign = authority.forge("www.bank.example", now);
+    let (accepted, said) = verify(&foreign, "www.bank.example");
+    assert!(
+        !accepted && said.contains("permitted subtree violation"),
+        "{said}"
+    );
+}
+
+/// Nothing that is printed holds a key.
+#[test]
+fn debug_shows_no_key() {
+    let place = Place::new();
+    place.tls.server_config("example.org").unwrap();
+    let shown = format!(
+        "{:?} {:?}",
+        place.tls,
+        place.tls.authority("example.org", SystemTime::now())
+    );
+    assert!(!shown.contains("PRIVATE") && shown.len() < 400, "{shown}");
+}
+
+/// The usual folder: systemd's, XDG's, the home's.
+#[test]
+fn the_usual_folder() {
+    let folder = |pairs: &[(&str, &str)]| {
+        let owned: Vec<(String, String)> = pairs
+            .iter()
+            .map(|(a, b)| ((*a).into(), (*b).into()))
+            .collect();
+        LocalTls::usual_folder(&owned).map(|path| path.display().to_string())
+    };
+    assert_eq!(folder(&[]), None);
+    assert_eq!(
+        folder(&[("HOME", "/h")]).unwrap(),
+        "/h/.local/state/xbosh/ca"
+    );
+    assert_eq!(
+        folder(&[("HOME", "/h"), ("XDG_STATE_HOME", "/s")]).unwrap(),
+        "/s/xbosh/ca"
+    );
+    assert_eq!(
+        folder(&[("HOME", "/h"), ("XDG_STATE_HOME", "s")]).unwrap(),
+        "/h/.local/state/xbosh/ca"
+    );
+    let systemd = [("HOME", "/h"), ("STATE_DIRECTORY", "/var/lib/xbosh:/x")];
+    assert_eq!(folder(&systemd).unwrap(), "/var/lib/xbosh/ca");
+}

@@ -1,0 +1,141 @@
+//! `xbosh ca`.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::Home;
+
+impl Home {
+    fn ca(&self, arguments: &[&str]) -> (i32, String, String) {
+        let all: Vec<&str> = ["ca"].iter().chain(arguments).copied().collect();
+        self.ends(&all)
+    }
+
+    fn authority(&self, domain: &str) -> PathBuf {
+        self.path().join(".local/state/xbosh/ca").join(domain)
+    }
+}
+
+/// The path alone on stdout, for scripts; the authority is there afterwards and stays the same.
+#[test]
+fn path() {
+    let home = Home::new();
+    let file = home.authority("xn--bcher-kva.example").join("ca.pem");
+    let expected = (0, format!("{}\n", file.display()), String::new());
+    assert_eq!(home.ca(&["path", "B\u{fc}cher.example"]), expected);
+    let made = fs::read_to_string(&file).unwrap();
+    assert!(made.starts_with("-----BEGIN CERTIFICATE-----\n"), "{made}");
+    assert_eq!(home.ca(&["path", "xn--bcher-kva.example"]), expected);
+    assert_eq!(fs::read_to_string(&file).unwrap(), made);
+}
+
+/// Without a name: the default domain, or the only one; else which?
+#[test]
+fn which_domain() {
+    let home = Home::new();
+    let (code, out, err) = home.ca(&["path"]);
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(err.starts_with("xbosh: which domain? Name one"), "{err}");
+    let (code, _, err) = home.ca(&["path", "no domain"]);
+    assert_eq!(
+        (code, err.as_str()),
+        (2, "xbosh: \"no domain\" is no domain name\n")
+    );
+    // The proxy's password is not fetched: a command would take its time.
+    let config = home.write(
+        "config.toml",
+        "default_domain = 'example.org'\n[proxy]\nurl = 'http://p.example'\nusername = 'u'\npassword_command = 'touch ran; false'\n",
+    );
+    let (code, out, err) = home.ca(&["path", "--config", &config.display().to_string()]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.ends_with("/example.org/ca.pem\n"), "{out}");
+    assert!(!home.path().join("ran").exists());
+    let config = home.write("only.toml", "allowed_domains = ['a.example']\n");
+    let config = config.display().to_string();
+    assert!(
+        home.ca(&["path", "--config", &config])
+            .1
+            .contains("/a.example/")
+    );
+    let (code, _, err) = home.ca(&["path", "b.example", "--config", &config]);
+    assert_eq!(code, 1);
+    assert!(err.contains("allowed_domains does not hold"), "{err}");
+}
+
+/// Name, fingerprint as OpenSSL prints it, dates, and whether it is trusted; `trust` and `--undo` change that.
+#[test]
+fn show_and_trust() {
+    let home = Home::new();
+    let (code, out, err) = home.ca(&["show", "example.org"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let file = home.authority("example.org").join("ca.pem");
+    let field = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        line[name.len()..].trim_start_matches(':').trim().to_owned()
+    };
+    assert_eq!(field(&out, "file"), file.display().to_string());
+    assert_eq!(
+        field(&out, "subject"),
+        "xbosh on this machine (example.org)"
+    );
+    assert_eq!(field(&out, "trusted"), "not yet: run xbosh ca trust");
+    let openssl = std::process::Command::new("openssl")
+        .args(["x509", "-noout", "-fingerprint", "-sha256", "-in"])
+        .arg(&file)
+        .output();
+    if let Ok(openssl) = openssl {
+        let printed = String::from_utf8(openssl.stdout).unwrap();
+        assert_eq!(
+            printed.trim().rsplit('=').next().unwrap(),
+            field(&out, "SHA-256")
+        );
+    }
+
+    let (code, out, err) = home.ca(&["trust", "example.org"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(
+        out.contains(&file.display().to_string()) && out.contains("Gajim"),
+        "{out}"
+    );
+    assert!(!out.contains("FILE"), "{out}");
+    assert_eq!(
+        field(&home.ca(&["show", "example.org"]).1, "trusted"),
+        "yes"
+    );
+    let (code, out, _) = home.ca(&["trust", "--undo", "example.org"]);
+    assert_eq!(code, 0);
+    assert!(
+        out.contains("not offered for example.org any more"),
+        "{out}"
+    );
+    assert!(field(&home.ca(&["show", "example.org"]).1, "trusted").starts_with("not yet"));
+}
+
+/// A damaged authority: the sentence, and nothing is replaced.
+#[test]
+fn damaged() {
+    let home = Home::new();
+    home.ca(&["path", "example.org"]);
+    let key = home.authority("example.org").join("ca-key.pem");
+    fs::write(&key, "rubbish").unwrap();
+    for what in ["path", "show", "trust"] {
+        let (code, out, err) = home.ca(&[what, "example.org"]);
+        assert_eq!((code, out.as_str()), (1, ""));
+        assert!(
+            err.contains("ca-key.pem: it holds no key; put the right file back"),
+            "{err}"
+        );
+    }
+    assert_eq!(fs::read_to_string(&key).unwrap(), "rubbish");
+}
+
+/// Without a home there is nowhere to keep it.
+#[test]
+fn no_home() {
+    let home = Home::new();
+    let mut command = home.command(&["ca", "path", "example.org"]);
+    let output = command.env_remove("HOME").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("set HOME or XDG_STATE_HOME"), "{said}");
+}
