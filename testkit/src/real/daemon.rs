@@ -12,22 +12,32 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Starts the server in a session of its own and waits for the end of standard input, which comes when the
-/// starter lets go of it or dies. Then the server's whole process group and its folder go.
+/// starter lets go of it or dies. Then the server's whole process group and its folder go. A line of input kills the
+/// server and starts it again.
 const GUARD: &str = r#"
 dir=$1
 shift
 ulimit -n 65536 2>/dev/null
 exec 3<&0
-setsid "$@" </dev/null >>"$dir/output" 2>&1 3<&- &
-server=$!
-{
-    cat <&3 >/dev/null
-    kill -KILL "$server" "-$server" 2>/dev/null
-} &
-watcher=$!
-wait "$server"
-echo "$?" >"$dir/ended"
-wait "$watcher"
+starts=0
+while :; do
+    setsid "$@" </dev/null >>"$dir/output" 2>&1 3<&- &
+    server=$!
+    starts=$((starts + 1))
+    rm -f "$dir/ended"
+    echo "$starts" >"$dir/starts"
+    {
+        again=0
+        read -r order <&3 && again=7
+        kill -KILL "$server" "-$server" 2>/dev/null
+        exit "$again"
+    } &
+    watcher=$!
+    wait "$server"
+    echo "$?" >"$dir/ended"
+    wait "$watcher"
+    [ "$?" = 7 ] || break
+done
 rm -rf -- "$dir"
 "#;
 
@@ -162,6 +172,31 @@ impl Daemon {
     /// Its folder.
     pub const fn folder(&self) -> &Folder {
         &self.folder
+    }
+
+    /// Kills the server, with its children, and starts it again. It is not ready yet.
+    ///
+    /// # Errors
+    /// The guard is gone.
+    pub fn restart(&mut self) -> Result<(), String> {
+        let starts = self.folder.path().join("starts");
+        let before = fs::read_to_string(&starts).unwrap_or_default();
+        let guard = self.guard.stdin.as_mut().ok_or("the guard is gone")?;
+        guard
+            .write_all(b"restart\n")
+            .map_err(|error| format!("{}: {error}", self.name))?;
+        let deadline = Instant::now() + READY_WITHIN;
+        while fs::read_to_string(&starts).is_ok_and(|now| now == before || now.is_empty()) {
+            if Instant::now() > deadline {
+                return Err(format!(
+                    "{} did not start again: {}",
+                    self.name,
+                    self.output()
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// Asks until the server is ready, or has done what else is awaited of it; a minute at most.

@@ -14,8 +14,7 @@ const DOMAIN: &str = "ej.test";
 /// A running ejabberd.
 #[derive(Debug)]
 pub struct Ejabberd {
-    /// Ended by its drop.
-    _daemon: Daemon,
+    daemon: Daemon,
     ca_file: PathBuf,
     ports: [u16; 4],
 }
@@ -96,17 +95,32 @@ modules: {{mod_bosh: {{max_inactivity: 60}}, mod_http_api: {{}}, mod_register: {
             "foreground",
         ];
         let daemon = folder.run("ejabberd", false, &[("HOME", &home)], &command)?;
-        daemon.wait_until(|| {
+        let server = Self {
+            daemon,
+            ca_file,
+            ports,
+        };
+        server.wait_until_ready()?;
+        Ok(server)
+    }
+
+    fn wait_until_ready(&self) -> Result<(), String> {
+        let [c2s, http, https, _] = self.ports;
+        self.daemon.wait_until(|| {
             post(http, "/api/status", "application/json", "{}")
                 .is_ok_and(|(status, _)| status == 200)
                 && accepts(c2s)
                 && accepts(https)
-        })?;
-        Ok(Self {
-            _daemon: daemon,
-            ca_file,
-            ports,
         })
+    }
+
+    /// Kills it and starts it again, at the same ports, with the same accounts.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn restart(&mut self) -> Result<(), String> {
+        self.daemon.restart()?;
+        self.wait_until_ready()
     }
 }
 

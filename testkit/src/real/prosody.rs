@@ -94,6 +94,33 @@ impl Prosody {
         })
     }
 
+    /// Kills it and starts it again, at the same ports, with the same accounts.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn restart(&mut self) -> Result<(), String> {
+        self.daemon.restart()?;
+        let ports = self.ports;
+        self.daemon
+            .wait_until(|| ports.iter().all(|&port| accepts(port)))
+    }
+
+    /// Stops it, and lets it go on after a while: meanwhile it answers nobody and loses nothing.
+    ///
+    /// # Errors
+    /// Its process is not known.
+    pub fn stop_for(&self, time: std::time::Duration) -> Result<(), String> {
+        let pid = std::fs::read_to_string(self.daemon.folder().join("prosody.pid"));
+        let pid = pid.map_err(|error| error.to_string())?.trim().to_owned();
+        super::daemon::helper("sh", &["-c", &format!("kill -STOP {pid}")], "")?;
+        std::thread::spawn(move || {
+            std::thread::sleep(time);
+            // It may have been ended meanwhile.
+            let _ = super::daemon::helper("sh", &["-c", &format!("kill -CONT {pid}")], "");
+        });
+        Ok(())
+    }
+
     /// The end of its log.
     pub fn log(&self) -> String {
         self.daemon.output()

@@ -71,6 +71,16 @@ impl Squid {
         })
     }
 
+    /// Kills it and starts it again, at the same port.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn restart(&mut self) -> Result<(), String> {
+        self.daemon.restart()?;
+        let port = self.port;
+        self.daemon.wait_until(|| accepts(port))
+    }
+
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         loopback(self.port)

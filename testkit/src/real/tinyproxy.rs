@@ -9,8 +9,7 @@ use super::{PROXY_PASSWORD, PROXY_USER, accepts, free_ports, loopback, with_retr
 /// A running tinyproxy.
 #[derive(Debug)]
 pub struct Tinyproxy {
-    /// Ended by its drop.
-    _daemon: Daemon,
+    daemon: Daemon,
     port: u16,
 }
 
@@ -31,11 +30,18 @@ impl Tinyproxy {
             let command = [&path_of("tinyproxy"), "-d", "-c", &config];
             let daemon = folder.run("tinyproxy", false, &[], &command)?;
             daemon.wait_until(|| accepts(port))?;
-            Ok(Self {
-                _daemon: daemon,
-                port,
-            })
+            Ok(Self { daemon, port })
         })
+    }
+
+    /// Kills it and starts it again, at the same port.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn restart(&mut self) -> Result<(), String> {
+        self.daemon.restart()?;
+        let port = self.port;
+        self.daemon.wait_until(|| accepts(port))
     }
 
     /// Where it listens.
