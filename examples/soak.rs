@@ -30,8 +30,9 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 const AT_ONCE: usize = 20;
 /// Growth beyond this share between the second and the last tenth of the measurements is a leak.
 const ALLOWED: f64 = 0.10;
-/// The faults of the long run, one after another.
-const KINDS: [FaultKind; 8] = [
+/// The faults of the long run, one after another. Not `resend-post`: the embedded manager is of no known kind, and
+/// only with known ones an answer that such a proxy threw away is asked for again.
+const KINDS: [FaultKind; 7] = [
     FaultKind::ResetBefore,
     FaultKind::ResetAfter,
     FaultKind::CutAnswer,
@@ -39,7 +40,6 @@ const KINDS: [FaultKind; 8] = [
     FaultKind::StatusAfter(504),
     FaultKind::CloseIdle,
     FaultKind::Http10,
-    FaultKind::ResendPost,
 ];
 
 #[derive(Parser)]

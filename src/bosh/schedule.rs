@@ -71,7 +71,10 @@ impl Session {
             return Some((at, Send::Existing(index)));
         }
         let granted = self.granted.as_ref()?;
+        // B-38: an older one may still be under way beside the newer one.
+        let place = self.window.unanswered() < usize::from(granted.requests.get());
         if self.drain.is_none()
+            && place
             && let Some((index, true)) = self.window.unsure()
         {
             let free = self.window.wire_free(usize::MAX, self.gap()).ok()?;

@@ -65,18 +65,13 @@ faults! {
     prosody_status_503: Prosody FaultKind::Status(503), RATE;
     prosody_status_504: Prosody FaultKind::Status(504), RATE;
     prosody_status_504_after: Prosody FaultKind::StatusAfter(504), RATE;
-    #[ignore = "Prosody has forgotten a held request whose connection died when a newer one came first"]
     prosody_cut_long_poll: Prosody FaultKind::CutLongPoll(Duration::from_millis(300)), RATE;
     prosody_close_idle: Prosody FaultKind::CloseIdle, RATE;
     prosody_http10: Prosody FaultKind::Http10, RATE;
     prosody_buffer: Prosody FaultKind::Buffer, RATE;
-    #[ignore = "newer requests push the lost answer out of the manager's store"]
     prosody_reset_after_often: Prosody FaultKind::ResetAfter, OFTEN;
-    #[ignore = "newer requests push the lost answer out of the manager's store"]
     prosody_cut_answer_often: Prosody FaultKind::CutAnswer, OFTEN;
-    #[ignore = "newer requests push the lost answer out of the manager's store"]
     prosody_status_504_after_often: Prosody FaultKind::StatusAfter(504), OFTEN;
-    #[ignore = "the empty answer to the first copy is taken for the last word"]
     prosody_resend_post: Prosody FaultKind::ResendPost, RATE;
     ejabberd_reset_before: Ejabberd FaultKind::ResetBefore, RATE;
     ejabberd_reset_during: Ejabberd FaultKind::ResetDuring, RATE;
@@ -94,7 +89,6 @@ faults! {
     ejabberd_reset_after_often: Ejabberd FaultKind::ResetAfter, OFTEN;
     ejabberd_cut_answer_often: Ejabberd FaultKind::CutAnswer, OFTEN;
     ejabberd_status_504_after_often: Ejabberd FaultKind::StatusAfter(504), OFTEN;
-    #[ignore = "the empty answer to the first copy is taken for the last word"]
     ejabberd_resend_post: Ejabberd FaultKind::ResendPost, RATE;
 }
 

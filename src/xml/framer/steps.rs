@@ -67,12 +67,13 @@ impl Framer {
         }
         let found = match first {
             b'&' => chars::reference(bytes)?,
+            // The same whatever follows, so that it is the same however the bytes are split.
+            b']' if self.root_text == RootText::Refuse => {
+                return Err(XmlError::TextBetweenElements);
+            }
             b']' => match chars::closes_cdata(bytes) {
                 Some(true) => return Err(XmlError::NotWellFormed("']]>' in text")),
                 Some(false) => Some((']', 1)),
-                None if self.root_text == RootText::Refuse => {
-                    return Err(XmlError::TextBetweenElements);
-                }
                 None => None,
             },
             0x20..=0x7F => Some((char::from(first), 1)),
