@@ -10,15 +10,16 @@ from pathlib import Path
 
 from driver import LOGIN, Settings, cannot, debian, say
 
-PACKAGES = ["xvfb", "openbox", "xdotool", "imagemagick", "x11-apps", "dbus-daemon", "fonts-dejavu-core", "openssl"]
+PACKAGES = ["xvfb", "openbox", "xdotool", "imagemagick", "x11-apps", "xclip", "dbus-daemon", "fonts-dejavu-core", "openssl"]
 STEP = 0.1
+STILL = 20
 LIB = Path(__file__).resolve().parent
 
 
-def graphical(packages, drive, hosts=None):
+def graphical(packages, drive, before=None):
     """Does what the first argument says: installs these packages, or runs `drive(Settings(), Desktop)`.
 
-    `hosts(settings)` gives lines for /etc/hosts. Debian's Python runs the driver, for Debian's packages.
+    `before(settings)` comes first, as the user who runs the tests. Debian's Python runs the driver, for its packages.
     """
     what = sys.argv[1] if len(sys.argv) == 2 else ""
     if what == "install":
@@ -30,8 +31,8 @@ def graphical(packages, drive, hosts=None):
         settings = Settings()
         if "XB_DESKTOP" not in os.environ:
             os.environ["XB_DESKTOP"] = "inside"
-            if hosts:
-                os.environ["XB_HOSTS"] = hosts(settings)
+            if before:
+                before(settings)
             inside = [*USER, "/usr/bin/python3", *sys.argv]
             os.execv(LIB / "trusting", ["trusting", settings.ca or "", *inside])
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -116,13 +117,24 @@ class Desktop:
     def key(self, *keys):
         self.run("xdotool", "key", "--clearmodifiers", *keys)
 
-    def type(self, text):
-        self.run("xdotool", "type", "--clearmodifiers", "--delay", "12", text)
+    def paste(self, text):
+        """Into what has the focus, whatever letters it is written in."""
+        copy = ["xclip", "-selection", "clipboard"]
+        subprocess.run(copy, input=text, text=True, stdout=subprocess.DEVNULL, timeout=20)
+        self.key("ctrl+v")
 
     def shot(self, name):
-        """A picture of all that is to be seen. Without a name for the server its domain stands for it."""
+        """A picture of all that is to be seen, once nothing moves. The server's domain stands for its name."""
         server = os.environ.get("XB_SERVER") or self.settings.domain
-        self.run("import", "-window", "root", self.settings.out / f"{name}-{server}.png")
+        before = None
+        for _ in range(STILL):
+            picture = subprocess.run(["xwd", "-root", "-silent"], stdout=subprocess.PIPE, timeout=20).stdout
+            if picture == before:
+                break
+            before = picture
+            time.sleep(STEP)
+        file = self.settings.out / f"{name}-{server}.png"
+        subprocess.run(["convert", "xwd:-", file], input=picture, timeout=20)
 
     def command(self):
         """The next command as a pair of name and text within a step, or none."""
