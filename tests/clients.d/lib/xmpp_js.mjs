@@ -26,6 +26,7 @@ const xmpp = client({
   password: XB_PASSWORD,
 });
 let online = false;
+let begun = false;
 let stopping = false;
 
 function failed(why) {
@@ -36,16 +37,17 @@ const late = setTimeout(() => failed("not online in time"), LOGIN_MS);
 
 xmpp.on("error", (error) => {
   console.error(error);
-  if (!online) failed(error);
+  if (!begun) failed(error);
 });
 xmpp.on("disconnect", ({ clean }) => {
   if (online && !stopping) say("lost", clean ? "closed" : "connection lost");
+  online = false;
 });
 xmpp.on("online", async () => {
   clearTimeout(late);
   await xmpp.iqCaller.get(xml("query", "jabber:iq:roster"));
   await xmpp.send(xml("presence"));
-  online = true;
+  online = begun = true;
   say("online");
 });
 xmpp.on("stanza", (stanza) => {
