@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 LOGIN = 60
@@ -50,30 +51,36 @@ def cannot(why):
     sys.exit(1)
 
 
-def command(*words, **settings):
+def command(*words):
     """Runs a program of the installation; its output goes to standard error."""
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=sys.stderr, **settings)
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=sys.stderr)
     if done.returncode:
         cannot(f"{' '.join(map(str, words[:6]))} ...: exit status {done.returncode}")
 
 
 def debian(*packages):
-    """Installs what is missing of these packages, without starting any service."""
+    """Installs what is missing of these packages. None of them starts a service."""
     form = "${Package} ${db:Status-Status}\n"
     query = ["dpkg-query", "-W", "-f", form, *packages]
     listed = subprocess.run(query, capture_output=True, text=True).stdout.splitlines()
     missing = [package for package in packages if f"{package} installed" not in listed]
     if not missing:
         return
-    if os.geteuid():
-        cannot(f"not installed: {' '.join(missing)} (apt-get install needs root)")
-    quiet = dict(os.environ, DEBIAN_FRONTEND="noninteractive", LC_ALL="C")
-    wait = ["-o", "DPkg::Lock::Timeout=300"]
-    words = ["apt-get", *wait, "install", "-y", "-q", "--no-install-recommends", *missing]
-    if subprocess.run(words, stdin=subprocess.DEVNULL, stdout=sys.stderr, env=quiet).returncode:
-        # An image comes without lists, or with old ones.
-        command("apt-get", *wait, "update", "-q", env=quiet)
-        command(*words, env=quiet)
+    root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    if root and subprocess.run([*root, "true"], capture_output=True).returncode:
+        cannot(f"not installed: {' '.join(missing)} (installing takes root or sudo without a password)")
+    # An archive folder of its own: another apt may be at work at the same time.
+    with tempfile.TemporaryDirectory() as archives:
+        os.chmod(archives, 0o755)
+        (Path(archives) / "partial").mkdir()
+        settings = ["DPkg::Lock::Timeout=300", "APT::Sandbox::User=root", f"Dir::Cache::archives={archives}"]
+        options = [word for setting in settings for word in ("-o", setting)]
+        apt = [*root, "env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C", "apt-get", "-q", *options]
+        words = [*apt, "install", "-y", "--no-install-recommends", *missing]
+        if subprocess.run(words, stdin=subprocess.DEVNULL, stdout=sys.stderr).returncode:
+            # An image comes without lists, or with old ones; a foreign source that fails is no reason to stop.
+            subprocess.run([*apt, "update"], stdin=subprocess.DEVNULL, stdout=sys.stderr)
+            command(*words)
 
 
 def venv_python():
