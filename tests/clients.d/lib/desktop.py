@@ -1,0 +1,162 @@
+"""What the drivers of graphical clients share: a display and a session bus of their own, as an ordinary user."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from driver import LOGIN, Settings, cannot, debian, say
+
+PACKAGES = ["xvfb", "openbox", "xdotool", "imagemagick", "x11-apps", "xclip", "dbus-daemon", "fonts-dejavu-core", "openssl"]
+STEP = 0.1
+STILL = 20
+LIB = Path(__file__).resolve().parent
+
+
+def graphical(packages, drive, before=None):
+    """Does what the first argument says: installs these packages, or runs `drive(Settings(), Desktop)`.
+
+    `before(settings)` comes first, as the user who runs the tests. Debian's Python runs the driver, for its packages.
+    """
+    what = sys.argv[1] if len(sys.argv) == 2 else ""
+    if what == "install":
+        debian(*PACKAGES, *packages)
+        tried = subprocess.run([LIB / "trusting", "/dev/null", *USER, "true"], capture_output=True, text=True)
+        if tried.returncode:
+            cannot(f"no ordinary user to run it as: {tried.stderr.strip()}")
+    elif what == "run":
+        settings = Settings()
+        if "XB_DESKTOP" not in os.environ:
+            os.environ["XB_DESKTOP"] = "inside"
+            if before:
+                before(settings)
+            inside = [*USER, "/usr/bin/python3", *sys.argv]
+            os.execv(LIB / "trusting", ["trusting", settings.ca or "", *inside])
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        with Desktop(settings) as desktop:
+            sys.exit(drive(settings, desktop))
+    else:
+        cannot(f"usage: {sys.argv[0]} install | run")
+
+
+# Some clients do not run as root. In this name space it is not root, and yet the owner of its files.
+USER = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
+
+
+class Desktop:
+    """Ends with everything that was started in it."""
+
+    def __init__(self, settings):
+        self.settings = settings
+        self.started = []
+        self.lines = []
+        self.rest = b""
+
+    def __enter__(self):
+        home = self.settings.home
+        runtime = home / "run"
+        runtime.mkdir(mode=0o700, exist_ok=True)
+        for name in [name for name in os.environ if name.startswith("XDG_")]:
+            del os.environ[name]
+        os.environ.update(
+            HOME=str(home),
+            XDG_RUNTIME_DIR=str(runtime),
+            LC_ALL="C.UTF-8",
+            GDK_BACKEND="x11",
+            GSETTINGS_BACKEND="memory",
+            NO_AT_BRIDGE="1",
+            # Whatever proxy this machine is set to, the client goes to xbosh.
+            GIO_USE_PROXY_RESOLVER="dummy",
+        )
+        screen = ["-screen", "0", "1100x700x24", "-nolisten", "tcp"]
+        os.environ["DISPLAY"] = ":" + self.announced("Xvfb", "-displayfd", "{}", *screen)
+        bus = ["--session", "--nofork", "--nopidfile"]
+        address = self.announced("dbus-daemon", "--print-address={}", *bus)
+        os.environ["DBUS_SESSION_BUS_ADDRESS"] = address
+        self.start("openbox")
+        return self
+
+    def __exit__(self, *_):
+        for process in reversed(self.started):
+            process.terminate()
+        for process in self.started:
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def start(self, *words, **settings):
+        """Starts a program that ends with this one, however that ends."""
+        words = ["setpriv", "--pdeathsig", "TERM", *map(str, words)]
+        settings = {"stdout": sys.stderr, "stdin": subprocess.DEVNULL, **settings}
+        process = subprocess.Popen(words, **settings)
+        self.started.append(process)
+        return process
+
+    def announced(self, *words):
+        """Starts a program that says on the descriptor `{}` where it is to be found; what it says."""
+        reader, writer = os.pipe()
+        self.start(*(word.replace("{}", str(writer)) for word in words), pass_fds=[writer])
+        os.close(writer)
+        with os.fdopen(reader) as said:
+            return said.readline().strip()
+
+    def run(self, *words):
+        """What a program says that ends soon."""
+        done = subprocess.run(list(map(str, words)), stdout=subprocess.PIPE, text=True, timeout=20)
+        return done.stdout.strip()
+
+    def windows(self, name):
+        """The visible windows whose title contains a match of this."""
+        return self.run("xdotool", "search", "--onlyvisible", "--name", name).split()
+
+    def key(self, *keys):
+        self.run("xdotool", "key", "--clearmodifiers", *keys)
+
+    def paste(self, text):
+        """Into what has the focus, whatever letters it is written in."""
+        copy = ["xclip", "-selection", "clipboard"]
+        subprocess.run(copy, input=text, text=True, stdout=subprocess.DEVNULL, timeout=20)
+        self.key("ctrl+v")
+
+    def shot(self, name):
+        """A picture of all that is to be seen, once nothing moves. The server's domain stands for its name."""
+        server = os.environ.get("XB_SERVER") or self.settings.domain
+        before = None
+        for _ in range(STILL):
+            picture = subprocess.run(["xwd", "-root", "-silent"], stdout=subprocess.PIPE, timeout=20).stdout
+            if picture == before:
+                break
+            before = picture
+            time.sleep(STEP)
+        file = self.settings.out / f"{name}-{server}.png"
+        subprocess.run(["convert", "xwd:-", file], input=picture, timeout=20)
+
+    def command(self):
+        """The next command as a pair of name and text within a step, or none."""
+        if not self.lines and select.select([0], [], [], STEP)[0]:
+            read = os.read(0, 65536)
+            *lines, self.rest = (self.rest + read).split(b"\n")
+            self.lines += [line.decode() for line in lines] + ([] if read else ["quit"])
+        if self.lines:
+            name, _, text = self.lines.pop(0).partition(" ")
+            return name, text
+        return None, ""
+
+    def until(self, ready, seconds=LOGIN):
+        """Whether it became true in time."""
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(STEP)
+        return True
+
+
+def lost(why):
+    say("lost", why)
+    return 1
