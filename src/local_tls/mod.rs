@@ -1,11 +1,12 @@
 //! TLS towards clients: one certificate authority for each XMPP domain, made on this machine, good for nothing else.
 //!
 //! [`LocalTls`] answers which domain a handshake is about and with what it is served. `folder` keeps what is on disk,
-//! `authority` makes and checks certificates, `trust` knows how clients and systems are told of them.
+//! `authority` makes and checks certificates, `limits` says for what they are good, `trust` knows how clients and systems are told of them.
 
 mod authority;
 mod error;
 mod folder;
+mod limits;
 #[cfg(test)]
 mod tests;
 pub mod trust;
@@ -98,7 +99,7 @@ impl LocalTls {
             let found = all.find(|(name, value)| name == wanted && !value.is_empty());
             found.map(|(_, value)| value.as_str())
         };
-        // RFC-less custom of systemd: several are joined by colons.
+        // systemd joins several by colons.
         let systemd = variable("STATE_DIRECTORY").and_then(|all| all.split(':').next());
         let state = variable("XDG_STATE_HOME").filter(|path| Path::new(path).is_absolute());
         let home = variable("HOME").map(|home| Path::new(home).join(".local/state"));
