@@ -1,12 +1,14 @@
 //! TLS towards clients: one certificate authority for each XMPP domain, made on this machine, good for nothing else.
 //!
 //! [`LocalTls`] answers which domain a handshake is about and with what it is served. `folder` keeps what is on disk,
-//! `authority` makes and checks certificates, `limits` says for what they are good, `trust` knows how clients and systems are told of them.
+//! `authority` makes and checks certificates, `limits` says for what they are good, [`system`] is the system's
+//! certificate store, [`trust`] tells a person what to do with clients.
 
 mod authority;
 mod error;
 mod folder;
 mod limits;
+pub mod system;
 #[cfg(test)]
 mod tests;
 pub mod trust;
@@ -23,7 +25,7 @@ pub use authority::Description;
 pub use error::LocalTlsError;
 
 use self::authority::Authority;
-use self::folder::Folder;
+use self::folder::{Folder, Stamp};
 use crate::config::{Config, LocalTlsMode};
 use crate::stream::header::normalise_domain;
 
@@ -38,6 +40,8 @@ const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
 struct Ready {
     settings: Arc<ServerConfig>,
     renew_at: SystemTime,
+    /// Of the authority's file: another one may have been made, or put there, since.
+    stamp: Option<Stamp>,
     used: u64,
 }
 
@@ -177,11 +181,14 @@ impl LocalTls {
         now: SystemTime,
     ) -> Result<Arc<ServerConfig>, LocalTlsError> {
         self.check_allowed(domain)?;
+        let stamp = self.folder.stamp(domain);
         let mut state = self.lock();
         state.uses += 1;
         let uses = state.uses;
         if let Some(ready) = state.ready.get_mut(domain)
             && now < ready.renew_at
+            && stamp.is_some()
+            && stamp == ready.stamp
         {
             ready.used = uses;
             return Ok(Arc::clone(&ready.settings));
@@ -198,6 +205,7 @@ impl LocalTls {
         let ready = Ready {
             settings: Arc::clone(&settings),
             renew_at: leaf.ends - RENEW_BEFORE,
+            stamp: self.folder.stamp(domain),
             used: uses,
         };
         state.ready.insert(domain.to_owned(), ready);
@@ -224,6 +232,18 @@ impl LocalTls {
         Ok(self.folder.certificate_file(domain))
     }
 
+    /// Where a domain's authority is, or would be.
+    #[must_use]
+    pub fn expected_file(&self, domain: &str) -> PathBuf {
+        self.folder.certificate_file(domain)
+    }
+
+    /// Whether a domain has an authority, good or bad.
+    #[must_use]
+    pub fn has_authority(&self, domain: &str) -> bool {
+        self.folder.has(domain)
+    }
+
     /// What there is to say about a domain's authority, which is made if there is none yet.
     ///
     /// # Errors
@@ -234,7 +254,8 @@ impl LocalTls {
         authority.describe(self.folder.is_trusted(domain))
     }
 
-    /// Remembers whether the user has told clients to trust a domain's authority.
+    /// Remembers whether the user has told clients to trust a domain's authority. Without one there is nothing to
+    /// trust: make it first, by [`Self::certificate_file`].
     ///
     /// # Errors
     /// [`LocalTlsError`].

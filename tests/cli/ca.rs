@@ -79,6 +79,7 @@ fn show_and_trust() {
         "xbosh on this machine (example.org)"
     );
     assert_eq!(field(&out, "trusted"), "not yet: run xbosh ca trust");
+    assert_ne!(field(&out, "by system"), "yes");
     let openssl = std::process::Command::new("openssl")
         .args(["x509", "-noout", "-fingerprint", "-sha256", "-in"])
         .arg(&file)
@@ -109,6 +110,45 @@ fn show_and_trust() {
         "{out}"
     );
     assert!(field(&home.ca(&["show", "example.org"]).1, "trusted").starts_with("not yet"));
+}
+
+/// What takes trust back needs no sound authority, and makes none.
+#[test]
+fn undo_without_an_authority() {
+    let home = Home::new();
+    let (code, out, err) = home.ca(&["trust", "--undo", "example.org"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.contains("not offered"), "{out}");
+    assert!(!home.authority("example.org").exists());
+    home.ca(&["trust", "example.org"]);
+    let marker = home.authority("example.org").join("trusted");
+    assert!(marker.exists());
+    fs::write(home.authority("example.org").join("ca.pem"), "rubbish").unwrap();
+    let (code, _, err) = home.ca(&["trust", "--undo", "example.org"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(!marker.exists());
+}
+
+/// Without the right to change the system's certificates: what to do instead, and TLS is not offered before it is done.
+/// Root itself is stopped where it would make an authority of its own, that no client meets.
+#[test]
+fn the_system_without_rights() {
+    let home = Home::new();
+    let mut command = home.command(&["ca", "trust", "--system", "example.org"]);
+    let output = command.env("SUDO_UID", "1000").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(output.stdout.is_empty());
+    if rustix::process::geteuid().is_root() {
+        assert!(said.contains("run it without sudo"), "{said}");
+        assert!(!home.authority("example.org").exists());
+    } else {
+        assert!(
+            said.contains("xbosh ca trust"),
+            "it says how to go on: {said}"
+        );
+        assert!(!home.authority("example.org").join("trusted").exists());
+    }
 }
 
 /// A damaged authority: the sentence, and nothing is replaced.

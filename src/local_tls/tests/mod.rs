@@ -2,6 +2,7 @@
 
 mod handshakes;
 mod limits;
+mod system;
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -107,6 +108,28 @@ fn leaves_are_renewed() {
     };
     assert_eq!(key(&renewed), key(&first));
     assert_eq!(at(&place.again(), 337), renewed);
+}
+
+/// Who deletes an authority to have another made, or puts one back, need not start xbosh again.
+#[test]
+fn an_authority_is_exchanged_while_running() {
+    let place = Place::new();
+    let (folder, away) = (place.file("example.org"), place.home.path().join("away"));
+    let first = place.tls.server_config("example.org").unwrap();
+    let same = place.tls.server_config("example.org").unwrap();
+    assert!(Arc::ptr_eq(&first, &same));
+    std::fs::rename(&folder, &away).unwrap();
+    let second = place.tls.server_config("example.org").unwrap();
+    assert!(!Arc::ptr_eq(&first, &second));
+    let made = std::fs::read(folder.join("ca.pem")).unwrap();
+    assert_ne!(made, std::fs::read(away.join("ca.pem")).unwrap());
+    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::rename(&away, &folder).unwrap();
+    let back = place.tls.server_config("example.org").unwrap();
+    assert!(!Arc::ptr_eq(&back, &second));
+    // Damage is told at once, too.
+    std::fs::write(folder.join("ca.pem"), "rubbish, and longer than a tick").unwrap();
+    assert!(place.tls.server_config("example.org").is_err());
 }
 
 /// A name is a folder's name: nothing leads out of the folder of authorities, or fills the disk.
