@@ -13,8 +13,12 @@ struct Layout {
     folder: &'static str,
     suffix: &'static str,
     program: &'static str,
-    arguments: &'static [&'static str],
+    add: &'static [&'static str],
+    remove: &'static [&'static str],
 }
+
+/// Without it links to the file that is gone stay behind.
+const FRESH: &[&str] = &["--fresh"];
 
 /// Debian and its kin; Fedora and its kin; Arch; SUSE.
 const LAYOUTS: [Layout; 4] = [
@@ -22,27 +26,40 @@ const LAYOUTS: [Layout; 4] = [
         folder: "/usr/local/share/ca-certificates",
         suffix: "crt",
         program: "update-ca-certificates",
-        arguments: &[],
+        add: &[],
+        remove: FRESH,
     },
     Layout {
         folder: "/etc/pki/ca-trust/source/anchors",
         suffix: "pem",
         program: "update-ca-trust",
-        arguments: &["extract"],
+        add: &["extract"],
+        remove: &["extract"],
     },
     Layout {
         folder: "/etc/ca-certificates/trust-source/anchors",
         suffix: "crt",
         program: "update-ca-trust",
-        arguments: &[],
+        add: &[],
+        remove: &[],
     },
     Layout {
         folder: "/etc/pki/trust/anchors",
         suffix: "pem",
         program: "update-ca-certificates",
-        arguments: &[],
+        add: &[],
+        remove: FRESH,
     },
 ];
+
+impl Layout {
+    fn arguments(&self, change: Change) -> &'static [&'static str] {
+        match change {
+            Change::Add => self.add,
+            Change::Remove => self.remove,
+        }
+    }
+}
 
 /// p11-kit's, for systems laid out in another way.
 const TRUST: &str = "trust";
@@ -183,7 +200,7 @@ impl SystemStore {
                     path: target.clone(),
                     source,
                 })?;
-                self.run(layout.program, layout.arguments)?;
+                self.run(layout.program, layout.arguments(change))?;
                 Ok(match change {
                     Change::Add => format!("added {}", target.display()),
                     Change::Remove => format!("removed {}", target.display()),
@@ -240,7 +257,9 @@ impl SystemStore {
                     Change::Add => format!("install -m 644 {} {target}", quoted(certificate)),
                     Change::Remove => format!("rm -f {target}"),
                 };
-                let program = [&[layout.program], layout.arguments].concat().join(" ");
+                let program = [&[layout.program], layout.arguments(change)]
+                    .concat()
+                    .join(" ");
                 format!("  sudo {file}\n  sudo {program}")
             }
             Kind::P11Kit => format!(
