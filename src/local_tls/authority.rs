@@ -22,6 +22,8 @@ use super::{LocalTlsError, limits};
 /// How long an authority lasts: clients are told of it by hand.
 const AUTHORITY_LASTS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 const LEAF_LASTS: Duration = Duration::from_secs(365 * 24 * 3600);
+/// A leaf is made anew when it has less than this left.
+const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Clocks that are a little slow take it as well.
 const BACKDATED: Duration = Duration::from_secs(3600);
 
@@ -220,9 +222,18 @@ impl Authority {
         self.sign(names(name).unwrap(), None, now).unwrap()
     }
 
-    /// Whether a leaf from disk can still be served: signed by this authority, for the domain, beyond `until`.
-    pub(super) fn owns(&self, leaf: &Leaf, until: SystemTime) -> bool {
-        self.accepts(leaf, &self.domain, until)
+    /// When a leaf is to be made anew. Not before its end if the authority does not last longer: a new one would not,
+    /// either.
+    pub(super) fn renew_at(&self, leaf: &Leaf) -> SystemTime {
+        match self.dates() {
+            Ok((_, ends)) if leaf.ends >= ends => leaf.ends,
+            _ => leaf.ends - RENEW_BEFORE,
+        }
+    }
+
+    /// Whether a leaf from disk can still be served: signed by this authority, for the domain, not to be made anew.
+    pub(super) fn owns(&self, leaf: &Leaf, now: SystemTime) -> bool {
+        now < self.renew_at(leaf) && self.accepts(leaf, &self.domain, now)
     }
 
     pub(super) fn describe(&self, trusted: bool) -> Result<Description, LocalTlsError> {

@@ -11,8 +11,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use zeroize::Zeroizing;
 
+use super::LocalTlsError;
 use super::authority::{Authority, Leaf, validity};
-use super::{LocalTlsError, RENEW_BEFORE};
 
 const CERTIFICATE: &str = "ca.pem";
 const KEY: &str = "ca-key.pem";
@@ -178,7 +178,7 @@ impl Folder {
             Err(error) => return Err(error),
         };
         let key = match kept {
-            Some(leaf) if authority.owns(&leaf, now + RENEW_BEFORE) => return Ok(leaf),
+            Some(leaf) if authority.owns(&leaf, now) => return Ok(leaf),
             Some(leaf) => Some(leaf.key),
             None => None,
         };

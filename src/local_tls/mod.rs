@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rustls::ServerConfig;
 
@@ -33,8 +33,6 @@ use crate::stream::header::normalise_domain;
 const MAX_READY: usize = 64;
 /// Domains that may have an authority: a program that asks for one name after the other must not fill the disk.
 const MAX_AUTHORITIES: usize = 256;
-/// A leaf is made anew when it has less than this left.
-const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// What a ready domain is served with.
 struct Ready {
@@ -204,7 +202,7 @@ impl LocalTls {
         }
         let ready = Ready {
             settings: Arc::clone(&settings),
-            renew_at: leaf.ends - RENEW_BEFORE,
+            renew_at: authority.renew_at(&leaf),
             stamp: self.folder.stamp(domain),
             used: uses,
         };

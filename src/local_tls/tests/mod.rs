@@ -108,6 +108,11 @@ fn leaves_are_renewed() {
     };
     assert_eq!(key(&renewed), key(&first));
     assert_eq!(at(&place.again(), 337), renewed);
+    // The last one ends with the authority, and is not made anew over and over before that.
+    let last = at(&place.tls, 3640);
+    assert_ne!(last, renewed);
+    assert_eq!(at(&place.tls, 3641), last);
+    assert_eq!(at(&place.again(), 3649), last);
 }
 
 /// Who deletes an authority to have another made, or puts one back, need not start xbosh again.
