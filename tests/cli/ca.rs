@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use super::Home;
 
@@ -27,6 +28,34 @@ fn path() {
     assert!(made.starts_with("-----BEGIN CERTIFICATE-----\n"), "{made}");
     assert_eq!(home.ca(&["path", "xn--bcher-kva.example"]), expected);
     assert_eq!(fs::read_to_string(&file).unwrap(), made);
+}
+
+/// Processes that need it at the same time end with one authority, and every one of them shows it.
+#[test]
+fn many_processes_at_once() {
+    let home = Home::new();
+    let running: Vec<_> = (0..8)
+        .map(|_| {
+            home.command(&["ca", "show", "example.org"])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    let shown: Vec<String> = running
+        .into_iter()
+        .map(|child| {
+            let output = child.wait_with_output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.success(), "{said}");
+            String::from_utf8(output.stdout).unwrap()
+        })
+        .collect();
+    assert!(shown[0].contains("SHA-256:"), "{}", shown[0]);
+    assert!(shown.iter().all(|text| *text == shown[0]), "{shown:?}");
+    let folder = home.path().join(".local/state/xbosh/ca");
+    assert_eq!(fs::read_dir(folder).unwrap().count(), 1, "no drafts");
 }
 
 /// Without a name: the default domain, or the only one; else which?
