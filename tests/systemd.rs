@@ -124,6 +124,12 @@ fn the_unit_fits_a_user_manager() {
             "RestrictAddressFamilies",
             "AF_INET AF_INET6 AF_UNIX AF_NETLINK",
         ),
+        // The authorities, in a home that is read-only otherwise; the folder is made outside the sandbox.
+        ("ReadWritePaths", "-%h/.local/state/xbosh"),
+        (
+            "ExecStartPre",
+            "+-/usr/bin/mkdir -p -m 0700 %h/.local/state/xbosh",
+        ),
     ] {
         assert!(directives.contains(&needed), "{needed:?}");
     }

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 
 use super::{EXIT_CONFIG, EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::config::{self, Flags};
+use crate::local_tls::system::{Change, SystemError, SystemStore};
 use crate::local_tls::{LocalTls, LocalTlsError, trust};
 use crate::stream::header::normalise_domain;
 
@@ -55,9 +56,14 @@ pub(super) fn run(command: CaCommand) -> ExitCode {
     let done = match &command {
         CaCommand::Path(_) => path(&tls, &domain),
         CaCommand::Show(_) => show(&tls, &domain),
-        CaCommand::Trust { system, undo, .. } => {
-            return trust(&tls, &domain, *system, *undo);
-        }
+        CaCommand::Trust {
+            system,
+            undo: false,
+            ..
+        } => return trust(&tls, &domain, *system),
+        CaCommand::Trust {
+            system, undo: true, ..
+        } => return undo(&tls, &domain, *system),
     };
     match done {
         Ok(text) => print(&text),
@@ -104,9 +110,15 @@ fn show(tls: &LocalTls, domain: &str) -> Result<String, LocalTlsError> {
     } else {
         "not yet: run xbosh ca trust"
     };
+    let system = match SystemStore::here().holds(&file, domain) {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "unknown",
+    };
     Ok(format!(
         "domain:      {}\nsubject:     {}\nfile:        {}\nSHA-256:     {}\nvalid:       {} to {}\n\
-         vouches for: {domain}, localhost, 127.0.0.1, ::1\ntrusted:     {trusted}\n",
+         vouches for: {domain}, localhost, 127.0.0.1, ::1\ntrusted:     {trusted}\n\
+         by system:   {system}\n",
         about.domain,
         about.subject,
         file.display(),
@@ -116,30 +128,67 @@ fn show(tls: &LocalTls, domain: &str) -> Result<String, LocalTlsError> {
     ))
 }
 
-fn trust(tls: &LocalTls, domain: &str, system: bool, undo: bool) -> ExitCode {
+fn trust(tls: &LocalTls, domain: &str, with_system: bool) -> ExitCode {
+    let store = SystemStore::here();
+    if with_system && is_anothers_session() && !tls.has_authority(domain) {
+        return fail(
+            EXIT_FAILURE,
+            &format!(
+                "root has no authority for {domain}, yours is with you: run it without sudo, it prints what root has to do"
+            ),
+        );
+    }
     let file = match tls.certificate_file(domain) {
         Ok(file) => file,
         Err(error) => return fail(EXIT_FAILURE, &error.to_string()),
     };
-    if let Err(error) = tls.set_trusted(domain, !undo) {
-        return fail(EXIT_FAILURE, &error.to_string());
-    }
-    let mut text = String::new();
-    if system {
-        match trust::system(&file, domain, undo) {
-            Ok(place) if undo => text.push_str(&format!("removed {}\n", place.display())),
-            Ok(place) => text.push_str(&format!("added {}\n", place.display())),
+    let text = if with_system {
+        match store.change(Change::Add, &file, domain) {
+            Ok(done) => format!("{done}\nClients are offered TLS for {domain} from now on.\n"),
+            Err(error @ SystemError::NotRoot { .. }) => {
+                let then = format!("{error}\nthen, as yourself:\n  xbosh ca trust {domain}");
+                return fail(EXIT_FAILURE, &then);
+            }
             Err(error) => return fail(EXIT_FAILURE, &error.to_string()),
         }
-    } else if !undo {
-        text.push_str(&trust::instructions(&file, domain));
+    } else {
+        trust::instructions(&store, &file, domain)
+    };
+    // Last: clients that upgrade whenever they can must not meet an authority that could not be made known.
+    match tls.set_trusted(domain, true) {
+        Ok(()) => print(&text),
+        Err(error) => fail(EXIT_FAILURE, &error.to_string()),
     }
-    if undo {
+}
+
+/// Works with a damaged authority, and with none.
+fn undo(tls: &LocalTls, domain: &str, with_system: bool) -> ExitCode {
+    if let Err(error) = tls.set_trusted(domain, false) {
+        return fail(EXIT_FAILURE, &error.to_string());
+    }
+    let mut text =
+        format!("TLS is not offered for {domain} any more, unless local_tls.mode says so.\n");
+    let store = SystemStore::here();
+    let file = tls.expected_file(domain);
+    if with_system {
+        match store.change(Change::Remove, &file, domain) {
+            Ok(done) => text.push_str(&format!("{done}\n")),
+            Err(error) => return fail(EXIT_FAILURE, &error.to_string()),
+        }
+    } else if store.holds(&file, domain) == Some(true)
+        && let Some(commands) = store.commands(Change::Remove, &file, domain)
+    {
         text.push_str(&format!(
-            "TLS is not offered for {domain} any more, unless local_tls.mode says so.\n"
+            "The system still trusts the authority. To end that:\n{commands}\n"
         ));
     }
     print(&text)
+}
+
+/// Whether root works for somebody else, whose home is not root's.
+fn is_anothers_session() -> bool {
+    rustix::process::geteuid().is_root()
+        && std::env::var("SUDO_UID").is_ok_and(|uid| !uid.is_empty() && uid != "0")
 }
 
 fn print(text: &str) -> ExitCode {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CidrSubnet, DnType, ExtendedKeyUsagePurpose,
-    GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, SanType,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
 };
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier as _;
@@ -17,15 +17,15 @@ use rustls::{RootCertStore, ServerConfig};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use super::LocalTlsError;
+use super::{LocalTlsError, limits};
 
 /// How long an authority lasts: clients are told of it by hand.
 const AUTHORITY_LASTS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 const LEAF_LASTS: Duration = Duration::from_secs(365 * 24 * 3600);
+/// A leaf is made anew when it has less than this left.
+const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Clocks that are a little slow take it as well.
 const BACKDATED: Duration = Duration::from_secs(3600);
-/// A name that no authority of ours may vouch for.
-const FOREIGN: &str = "foreign.invalid";
 
 /// A domain's authority.
 pub(super) struct Authority {
@@ -99,25 +99,11 @@ impl Authority {
     /// sections 4.2.1.9 and 4.2.1.10).
     pub(super) fn make(domain: &str, now: SystemTime) -> Result<Self, LocalTlsError> {
         let key = made(domain, KeyPair::generate())?;
-        let permitted =
-            names(domain)?.into_iter().filter_map(|name| match name {
-                SanType::DnsName(name) => Some(GeneralSubtree::DnsName(name.to_string())),
-                SanType::IpAddress(IpAddr::V4(ip)) => Some(GeneralSubtree::IpAddress(
-                    CidrSubnet::V4(ip.octets(), [255; 4]),
-                )),
-                SanType::IpAddress(IpAddr::V6(ip)) => Some(GeneralSubtree::IpAddress(
-                    CidrSubnet::V6(ip.octets(), [255; 16]),
-                )),
-                _ => None,
-            });
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        params.name_constraints = Some(NameConstraints {
-            permitted_subtrees: permitted.collect(),
-            excluded_subtrees: Vec::new(),
-        });
+        params.name_constraints = Some(limits::of(&names(domain)?));
         params
             .distinguished_name
             .push(DnType::CommonName, subject(domain));
@@ -132,7 +118,7 @@ impl Authority {
     }
 
     /// What was read from disk, if it is what [`Self::make`] makes: it vouches for the domain, now, with this key, and
-    /// for no other name.
+    /// can vouch for nothing else.
     ///
     /// # Errors
     /// What is wrong with it, for a sentence.
@@ -154,19 +140,14 @@ impl Authority {
         if now >= ends {
             return Err("it has expired".into());
         }
-        let probe = |name: &str| -> Result<bool, String> {
-            let leaf = authority
-                .sign(names(name).map_err(|e| e.to_string())?, None, now)
-                .map_err(|e| e.to_string())?;
-            Ok(authority.accepts(&leaf, name, now))
-        };
-        if !probe(domain)? {
-            return Err(format!(
-                "it is no authority for {domain} with the key beside it"
-            ));
-        }
-        if probe(FOREIGN)? {
-            return Err(format!("it could vouch for other names than {domain}"));
+        let names = names(domain).map_err(|error| error.to_string())?;
+        limits::check(&authority.certificate, &names)
+            .map_err(|what| format!("it is no authority for {domain} alone: {what}"))?;
+        let probe = authority
+            .sign(names, None, now)
+            .map_err(|error| error.to_string())?;
+        if !authority.accepts(&probe, domain, now) {
+            return Err("the key beside it is not its key".into());
         }
         Ok(authority)
     }
@@ -231,26 +212,8 @@ impl Authority {
 
     /// Whether a client that trusts this authority alone would take the leaf for this name.
     fn accepts(&self, leaf: &Leaf, name: &str, now: SystemTime) -> bool {
-        let mut roots = RootCertStore::empty();
-        if roots.add(self.certificate.clone()).is_err() {
-            return false;
-        }
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let Ok(verifier) =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build()
-        else {
-            return false;
-        };
-        let name = ServerName::try_from(name.trim_matches(['[', ']']).to_owned());
-        let since = now
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        let (Some(end), Ok(name)) = (leaf.chain.first(), name) else {
-            return false;
-        };
-        verifier
-            .verify_server_cert(end, &[], &name, &[], UnixTime::since_unix_epoch(since))
-            .is_ok()
+        let end = leaf.chain.first();
+        end.is_some_and(|end| verify(&self.certificate, end, name, now).is_ok())
     }
 
     /// What somebody with the key could try.
@@ -259,13 +222,22 @@ impl Authority {
         self.sign(names(name).unwrap(), None, now).unwrap()
     }
 
-    /// Whether a leaf from disk can still be served: signed by this authority, for the domain, beyond `until`.
-    pub(super) fn owns(&self, leaf: &Leaf, until: SystemTime) -> bool {
-        self.accepts(leaf, &self.domain, until)
+    /// When a leaf is to be made anew. Not before its end if the authority does not last longer: a new one would not,
+    /// either.
+    pub(super) fn renew_at(&self, leaf: &Leaf) -> SystemTime {
+        match self.dates() {
+            Ok((_, ends)) if leaf.ends >= ends => leaf.ends,
+            _ => leaf.ends - RENEW_BEFORE,
+        }
+    }
+
+    /// Whether a leaf from disk can still be served: signed by this authority, for the domain, not to be made anew.
+    pub(super) fn owns(&self, leaf: &Leaf, now: SystemTime) -> bool {
+        now < self.renew_at(leaf) && self.accepts(leaf, &self.domain, now)
     }
 
     pub(super) fn describe(&self, trusted: bool) -> Result<Description, LocalTlsError> {
-        let digest = aws_lc_rs_sha256(&self.certificate);
+        let digest = sha256(&self.certificate);
         let pairs: Vec<String> = digest.iter().map(|byte| format!("{byte:02X}")).collect();
         let (begins, ends) = self.dates().map_err(|said| LocalTlsError::Make {
             domain: self.domain.clone(),
@@ -282,6 +254,29 @@ impl Authority {
     }
 }
 
+/// What a client says that trusts this authority alone.
+pub(super) fn verify(
+    authority: &CertificateDer<'static>,
+    leaf: &CertificateDer<'_>,
+    name: &str,
+    now: SystemTime,
+) -> Result<(), rustls::Error> {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.clone())?;
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(|error| rustls::Error::General(error.to_string()))?;
+    let name = ServerName::try_from(name.trim_matches(['[', ']']))
+        .map_err(|error| rustls::Error::General(error.to_string()))?;
+    let since = now
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let now = UnixTime::since_unix_epoch(since);
+    let _ = verifier.verify_server_cert(leaf, &[], &name, &[], now)?;
+    Ok(())
+}
+
 fn subject(domain: &str) -> String {
     let name = if domain.len() <= 40 {
         domain
@@ -291,7 +286,7 @@ fn subject(domain: &str) -> String {
     format!("xbosh on this machine ({name})")
 }
 
-fn aws_lc_rs_sha256(bytes: &[u8]) -> Vec<u8> {
+fn sha256(bytes: &[u8]) -> Vec<u8> {
     use sha2::Digest as _;
     sha2::Sha256::digest(bytes).to_vec()
 }

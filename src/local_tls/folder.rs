@@ -11,8 +11,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use zeroize::Zeroizing;
 
+use super::LocalTlsError;
 use super::authority::{Authority, Leaf, validity};
-use super::{LocalTlsError, RENEW_BEFORE};
 
 const CERTIFICATE: &str = "ca.pem";
 const KEY: &str = "ca-key.pem";
@@ -20,6 +20,13 @@ const LEAF: &str = "leaf.pem";
 const TRUSTED: &str = "trusted";
 /// No file of ours is larger.
 const MAX_FILE: u64 = 64 * 1024;
+
+/// Tells one version of a file from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    inode: u64,
+    modified: (i64, i64),
+}
 
 /// The folder of all authorities.
 #[derive(Debug)]
@@ -40,6 +47,20 @@ impl Folder {
 
     pub(super) fn certificate_file(&self, domain: &str) -> PathBuf {
         self.of(domain).join(CERTIFICATE)
+    }
+
+    pub(super) fn has(&self, domain: &str) -> bool {
+        is_folder_name(domain) && fs::symlink_metadata(self.of(domain)).is_ok()
+    }
+
+    /// Of a domain's authority, if it has one.
+    pub(super) fn stamp(&self, domain: &str) -> Option<Stamp> {
+        let file = is_folder_name(domain).then(|| self.certificate_file(domain))?;
+        let found = fs::symlink_metadata(file).ok()?;
+        Some(Stamp {
+            inode: found.ino(),
+            modified: (found.mtime(), found.mtime_nsec()),
+        })
     }
 
     /// How many authorities there are.
@@ -157,7 +178,7 @@ impl Folder {
             Err(error) => return Err(error),
         };
         let key = match kept {
-            Some(leaf) if authority.owns(&leaf, now + RENEW_BEFORE) => return Ok(leaf),
+            Some(leaf) if authority.owns(&leaf, now) => return Ok(leaf),
             Some(leaf) => Some(leaf.key),
             None => None,
         };

@@ -1,11 +1,14 @@
 //! TLS towards clients: one certificate authority for each XMPP domain, made on this machine, good for nothing else.
 //!
 //! [`LocalTls`] answers which domain a handshake is about and with what it is served. `folder` keeps what is on disk,
-//! `authority` makes and checks certificates, `trust` knows how clients and systems are told of them.
+//! `authority` makes and checks certificates, `limits` says for what they are good, [`system`] is the system's
+//! certificate store, [`trust`] tells a person what to do with clients.
 
 mod authority;
 mod error;
 mod folder;
+mod limits;
+pub mod system;
 #[cfg(test)]
 mod tests;
 pub mod trust;
@@ -14,7 +17,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rustls::ServerConfig;
 
@@ -22,7 +25,7 @@ pub use authority::Description;
 pub use error::LocalTlsError;
 
 use self::authority::Authority;
-use self::folder::Folder;
+use self::folder::{Folder, Stamp};
 use crate::config::{Config, LocalTlsMode};
 use crate::stream::header::normalise_domain;
 
@@ -30,13 +33,13 @@ use crate::stream::header::normalise_domain;
 const MAX_READY: usize = 64;
 /// Domains that may have an authority: a program that asks for one name after the other must not fill the disk.
 const MAX_AUTHORITIES: usize = 256;
-/// A leaf is made anew when it has less than this left.
-const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// What a ready domain is served with.
 struct Ready {
     settings: Arc<ServerConfig>,
     renew_at: SystemTime,
+    /// Of the authority's file: another one may have been made, or put there, since.
+    stamp: Option<Stamp>,
     used: u64,
 }
 
@@ -98,7 +101,7 @@ impl LocalTls {
             let found = all.find(|(name, value)| name == wanted && !value.is_empty());
             found.map(|(_, value)| value.as_str())
         };
-        // RFC-less custom of systemd: several are joined by colons.
+        // systemd joins several by colons.
         let systemd = variable("STATE_DIRECTORY").and_then(|all| all.split(':').next());
         let state = variable("XDG_STATE_HOME").filter(|path| Path::new(path).is_absolute());
         let home = variable("HOME").map(|home| Path::new(home).join(".local/state"));
@@ -176,11 +179,14 @@ impl LocalTls {
         now: SystemTime,
     ) -> Result<Arc<ServerConfig>, LocalTlsError> {
         self.check_allowed(domain)?;
+        let stamp = self.folder.stamp(domain);
         let mut state = self.lock();
         state.uses += 1;
         let uses = state.uses;
         if let Some(ready) = state.ready.get_mut(domain)
             && now < ready.renew_at
+            && stamp.is_some()
+            && stamp == ready.stamp
         {
             ready.used = uses;
             return Ok(Arc::clone(&ready.settings));
@@ -196,7 +202,8 @@ impl LocalTls {
         }
         let ready = Ready {
             settings: Arc::clone(&settings),
-            renew_at: leaf.ends - RENEW_BEFORE,
+            renew_at: authority.renew_at(&leaf),
+            stamp: self.folder.stamp(domain),
             used: uses,
         };
         state.ready.insert(domain.to_owned(), ready);
@@ -223,6 +230,18 @@ impl LocalTls {
         Ok(self.folder.certificate_file(domain))
     }
 
+    /// Where a domain's authority is, or would be.
+    #[must_use]
+    pub fn expected_file(&self, domain: &str) -> PathBuf {
+        self.folder.certificate_file(domain)
+    }
+
+    /// Whether a domain has an authority, good or bad.
+    #[must_use]
+    pub fn has_authority(&self, domain: &str) -> bool {
+        self.folder.has(domain)
+    }
+
     /// What there is to say about a domain's authority, which is made if there is none yet.
     ///
     /// # Errors
@@ -233,7 +252,8 @@ impl LocalTls {
         authority.describe(self.folder.is_trusted(domain))
     }
 
-    /// Remembers whether the user has told clients to trust a domain's authority.
+    /// Remembers whether the user has told clients to trust a domain's authority. Without one there is nothing to
+    /// trust: make it first, by [`Self::certificate_file`].
     ///
     /// # Errors
     /// [`LocalTlsError`].

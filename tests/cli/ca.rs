@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use super::Home;
 
@@ -27,6 +28,34 @@ fn path() {
     assert!(made.starts_with("-----BEGIN CERTIFICATE-----\n"), "{made}");
     assert_eq!(home.ca(&["path", "xn--bcher-kva.example"]), expected);
     assert_eq!(fs::read_to_string(&file).unwrap(), made);
+}
+
+/// Processes that need it at the same time end with one authority, and every one of them shows it.
+#[test]
+fn many_processes_at_once() {
+    let home = Home::new();
+    let running: Vec<_> = (0..8)
+        .map(|_| {
+            home.command(&["ca", "show", "example.org"])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    let shown: Vec<String> = running
+        .into_iter()
+        .map(|child| {
+            let output = child.wait_with_output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.success(), "{said}");
+            String::from_utf8(output.stdout).unwrap()
+        })
+        .collect();
+    assert!(shown[0].contains("SHA-256:"), "{}", shown[0]);
+    assert!(shown.iter().all(|text| *text == shown[0]), "{shown:?}");
+    let folder = home.path().join(".local/state/xbosh/ca");
+    assert_eq!(fs::read_dir(folder).unwrap().count(), 1, "no drafts");
 }
 
 /// Without a name: the default domain, or the only one; else which?
@@ -79,6 +108,7 @@ fn show_and_trust() {
         "xbosh on this machine (example.org)"
     );
     assert_eq!(field(&out, "trusted"), "not yet: run xbosh ca trust");
+    assert_ne!(field(&out, "by system"), "yes");
     let openssl = std::process::Command::new("openssl")
         .args(["x509", "-noout", "-fingerprint", "-sha256", "-in"])
         .arg(&file)
@@ -109,6 +139,45 @@ fn show_and_trust() {
         "{out}"
     );
     assert!(field(&home.ca(&["show", "example.org"]).1, "trusted").starts_with("not yet"));
+}
+
+/// What takes trust back needs no sound authority, and makes none.
+#[test]
+fn undo_without_an_authority() {
+    let home = Home::new();
+    let (code, out, err) = home.ca(&["trust", "--undo", "example.org"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.contains("not offered"), "{out}");
+    assert!(!home.authority("example.org").exists());
+    home.ca(&["trust", "example.org"]);
+    let marker = home.authority("example.org").join("trusted");
+    assert!(marker.exists());
+    fs::write(home.authority("example.org").join("ca.pem"), "rubbish").unwrap();
+    let (code, _, err) = home.ca(&["trust", "--undo", "example.org"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(!marker.exists());
+}
+
+/// Without the right to change the system's certificates: what to do instead, and TLS is not offered before it is done.
+/// Root itself is stopped where it would make an authority of its own, that no client meets.
+#[test]
+fn the_system_without_rights() {
+    let home = Home::new();
+    let mut command = home.command(&["ca", "trust", "--system", "example.org"]);
+    let output = command.env("SUDO_UID", "1000").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(output.stdout.is_empty());
+    if rustix::process::geteuid().is_root() {
+        assert!(said.contains("run it without sudo"), "{said}");
+        assert!(!home.authority("example.org").exists());
+    } else {
+        assert!(
+            said.contains("xbosh ca trust"),
+            "it says how to go on: {said}"
+        );
+        assert!(!home.authority("example.org").join("trusted").exists());
+    }
 }
 
 /// A damaged authority: the sentence, and nothing is replaced.

@@ -1,10 +1,11 @@
 //! Authorities and leaves: what they vouch for, how they are kept, what is refused.
 
 mod handshakes;
+mod limits;
+mod system;
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use super::*;
@@ -107,6 +108,33 @@ fn leaves_are_renewed() {
     };
     assert_eq!(key(&renewed), key(&first));
     assert_eq!(at(&place.again(), 337), renewed);
+    // The last one ends with the authority, and is not made anew over and over before that.
+    let last = at(&place.tls, 3640);
+    assert_ne!(last, renewed);
+    assert_eq!(at(&place.tls, 3641), last);
+    assert_eq!(at(&place.again(), 3649), last);
+}
+
+/// Who deletes an authority to have another made, or puts one back, need not start xbosh again.
+#[test]
+fn an_authority_is_exchanged_while_running() {
+    let place = Place::new();
+    let (folder, away) = (place.file("example.org"), place.home.path().join("away"));
+    let first = place.tls.server_config("example.org").unwrap();
+    let same = place.tls.server_config("example.org").unwrap();
+    assert!(Arc::ptr_eq(&first, &same));
+    std::fs::rename(&folder, &away).unwrap();
+    let second = place.tls.server_config("example.org").unwrap();
+    assert!(!Arc::ptr_eq(&first, &second));
+    let made = std::fs::read(folder.join("ca.pem")).unwrap();
+    assert_ne!(made, std::fs::read(away.join("ca.pem")).unwrap());
+    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::rename(&away, &folder).unwrap();
+    let back = place.tls.server_config("example.org").unwrap();
+    assert!(!Arc::ptr_eq(&back, &second));
+    // Damage is told at once, too.
+    std::fs::write(folder.join("ca.pem"), "rubbish, and longer than a tick").unwrap();
+    assert!(place.tls.server_config("example.org").is_err());
 }
 
 /// A name is a folder's name: nothing leads out of the folder of authorities, or fills the disk.
@@ -180,9 +208,9 @@ fn damaged_authorities() {
     place.again().server_config(domain).unwrap();
     insta::assert_snapshot!(told.join("\n"), @r"
     HOME/ca/example.org/ca-key.pem: it holds no key; put the right file back, or delete HOME/ca/example.org and have clients trust a new one
-    HOME/ca/example.org/ca.pem: it is no authority for example.org with the key beside it; put the right file back, or delete HOME/ca/example.org and have clients trust a new one
+    HOME/ca/example.org/ca.pem: the key beside it is not its key; put the right file back, or delete HOME/ca/example.org and have clients trust a new one
     HOME/ca/example.org/ca.pem: it holds no certificate; put the right file back, or delete HOME/ca/example.org and have clients trust a new one
-    HOME/ca/example.org/ca.pem: it is no authority for example.org with the key beside it; put the right file back, or delete HOME/ca/example.org and have clients trust a new one
+    HOME/ca/example.org/ca.pem: it is no authority for example.org alone: it may vouch for other names; put the right file back, or delete HOME/ca/example.org and have clients trust a new one
     HOME/ca/example.org/ca-key.pem: it is missing; put the right file back, or delete HOME/ca/example.org and have clients trust a new one
     HOME/ca/example.org/ca-key.pem: others have access to it: run chmod 600 HOME/ca/example.org/ca-key.pem; nobody else may have been able to read it, or delete HOME/ca/example.org and have clients trust a new one
     HOME/ca/example.org: others have access to it: run chmod 700 HOME/ca/example.org; nobody else may have been able to read it, or delete HOME/ca/example.org and have clients trust a new one
@@ -195,24 +223,6 @@ fn damaged_authorities() {
         .again()
         .server_config_at(domain, SystemTime::now() + DAY * 3651);
     assert!(error.unwrap_err().to_string().contains("it has expired"));
-}
-
-/// An authority without our constraints, perhaps a company's, is not used even with its key.
-#[test]
-fn an_authority_for_anything_is_refused() {
-    let place = Place::new();
-    place.tls.server_config("example.org").unwrap();
-    let mut params = rcgen::CertificateParams::default();
-    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = params.self_signed(&key).unwrap();
-    std::fs::write(place.file("example.org/ca.pem"), certificate.pem()).unwrap();
-    std::fs::write(place.file("example.org/ca-key.pem"), key.serialize_pem()).unwrap();
-    let told = place.refused("example.org");
-    assert!(
-        told.contains("it could vouch for other names than example.org"),
-        "{told}"
-    );
 }
 
 /// What is wrong with the folder above is said as well.
@@ -321,55 +331,6 @@ fn many_domains() {
         "{refused:?}"
     );
     place.tls.server_config("d1.example").unwrap();
-}
-
-/// OpenSSL takes the leaf for what the authority may vouch for, and nothing else that its key signs.
-#[test]
-fn openssl_agrees() {
-    if Command::new("openssl").arg("version").output().is_err() {
-        return;
-    }
-    let place = Place::new();
-    place.tls.server_config("example.org").unwrap();
-    let now = SystemTime::now();
-    let authority = place.tls.authority("example.org", now).unwrap();
-    let verify = |leaf: &authority::Leaf, name: &str| {
-        let file = place.home.path().join("leaf.pem");
-        let pem = folder::pem_of(&leaf.chain[0]);
-        std::fs::write(&file, pem).unwrap();
-        let what = if is_address(name) {
-            "-verify_ip"
-        } else {
-            "-verify_hostname"
-        };
-        let output = Command::new("openssl")
-            .args([
-                "verify",
-                "-x509_strict",
-                "-purpose",
-                "sslserver",
-                what,
-                name,
-                "-CAfile",
-            ])
-            .args([&place.file("example.org/ca.pem"), &file])
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        (output.status.success(), said)
-    };
-    let leaf = authority.leaf(None, now).unwrap();
-    for name in ["example.org", "localhost", "127.0.0.1", "::1"] {
-        let (accepted, said) = verify(&leaf, name);
-        assert!(accepted, "{name}: {said}");
-    }
-    assert!(!verify(&leaf, "sub.example.net").0);
-    let foreign = authority.forge("www.bank.example", now);
-    let (accepted, said) = verify(&foreign, "www.bank.example");
-    assert!(
-        !accepted && said.contains("permitted subtree violation"),
-        "{said}"
-    );
 }
 
 /// Nothing that is printed holds a key.
