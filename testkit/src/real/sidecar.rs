@@ -129,6 +129,33 @@ impl Sidecar {
         self.folder.path().join(SOCKET)
     }
 
+    /// Its `$XDG_STATE_HOME`, where it keeps local authorities.
+    #[must_use]
+    pub fn state(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Does what a user does once: has clients of a domain be offered TLS. Returns the authority's file.
+    ///
+    /// # Errors
+    /// What `xbosh ca` said.
+    pub fn trust(&self, binary: &Path, domain: &str) -> Result<PathBuf, String> {
+        let ca = |what: &str| {
+            let output = Command::new(binary)
+                .args(["ca", what, domain])
+                .env("XDG_STATE_HOME", self.state())
+                .output()
+                .map_err(|error| format!("{}: {error}", binary.display()))?;
+            if output.status.success() {
+                Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+            } else {
+                Err(String::from_utf8_lossy(&output.stderr).into_owned())
+            }
+        };
+        ca("trust")?;
+        ca("path").map(|path| PathBuf::from(path.trim()))
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
