@@ -74,7 +74,7 @@ impl Site {
             server.bosh_url(false, "127.0.0.1")
         );
         let xbosh = Sidecar::start(program, &config)?;
-        let ca = xbosh.trust(program, server.domain())?;
+        let ca = xbosh.trust(server.domain())?;
         Ok(Self {
             server,
             xbosh,

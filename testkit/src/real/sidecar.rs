@@ -21,6 +21,7 @@ const SOCKET: &str = "socket";
 #[derive(Debug)]
 pub struct Sidecar {
     process: Child,
+    binary: PathBuf,
     addr: SocketAddr,
     folder: tempfile::TempDir,
 }
@@ -98,6 +99,7 @@ impl Sidecar {
         let line = receive.recv_timeout(Duration::from_secs(10));
         let mut sidecar = Self {
             process,
+            binary: binary.to_owned(),
             addr: ([127, 0, 0, 1], 0).into(),
             folder,
         };
@@ -129,31 +131,34 @@ impl Sidecar {
         self.folder.path().join(SOCKET)
     }
 
-    /// Its `$XDG_STATE_HOME`, where it keeps local authorities.
-    #[must_use]
-    pub fn state(&self) -> &Path {
-        self.folder.path()
+    /// Runs another command of the program with the same configuration and folders, and gives what it prints.
+    ///
+    /// # Errors
+    /// Its exit code and what it says.
+    pub fn command(&self, args: &[&str]) -> Result<String, String> {
+        let done = Command::new(&self.binary)
+            .args(args)
+            .arg("--config")
+            .arg(self.folder.path().join("config.toml"))
+            .env("XDG_STATE_HOME", self.folder.path())
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| error.to_string())?;
+        let errors = String::from_utf8_lossy(&done.stderr);
+        match done.status.success() {
+            true => Ok(String::from_utf8_lossy(&done.stdout).into_owned()),
+            false => Err(format!("{args:?}: {}: {errors}", done.status)),
+        }
     }
 
     /// Does what a user does once: has clients of a domain be offered TLS. Returns the authority's file.
     ///
     /// # Errors
     /// What `xbosh ca` said.
-    pub fn trust(&self, binary: &Path, domain: &str) -> Result<PathBuf, String> {
-        let ca = |what: &str| {
-            let output = Command::new(binary)
-                .args(["ca", what, domain])
-                .env("XDG_STATE_HOME", self.state())
-                .output()
-                .map_err(|error| format!("{}: {error}", binary.display()))?;
-            if output.status.success() {
-                Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-            } else {
-                Err(String::from_utf8_lossy(&output.stderr).into_owned())
-            }
-        };
-        ca("trust")?;
-        ca("path").map(|path| PathBuf::from(path.trim()))
+    pub fn trust(&self, domain: &str) -> Result<PathBuf, String> {
+        self.command(&["ca", "trust", domain])?;
+        let path = self.command(&["ca", "path", domain])?;
+        Ok(PathBuf::from(path.trim()))
     }
 
     /// Its process id.
