@@ -358,7 +358,8 @@ fn write_page(
         let cell = |text: String| text.replace('|', "\\|");
         let _ = writeln!(
             text,
-            "| [{name}](#{name}) | {version} | {} | {} | {} | {} | {} |",
+            "| [{}](#{name}) | {version} | {} | {} | {} | {} | {} |",
+            driver.title,
             driver.kind,
             driver.source,
             driver.default,
@@ -368,15 +369,19 @@ fn write_page(
         );
     }
     for driver in all {
-        let _ = write!(text, "\n## {}\n\n{}\n", driver.name, driver.settings);
+        let _ = write!(
+            text,
+            "\n<a id=\"{}\"></a>\n\n## {}\n\n{}\n",
+            driver.name, driver.title, driver.settings
+        );
         let picture = logs.join(format!("{}-prosody.png", driver.name));
         if picture.is_file() {
             let copy = pictures.join(format!("{}.png", driver.name));
             std::fs::copy(&picture, &copy).map_err(|error| error.to_string())?;
             let _ = write!(
                 text,
-                "\n![{name} through xbosh](clients/{name}.png)\n",
-                name = driver.name
+                "\n![{} through xbosh](clients/{}.png)\n",
+                driver.title, driver.name
             );
         }
     }

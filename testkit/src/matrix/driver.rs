@@ -16,8 +16,10 @@ const END: Duration = Duration::from_secs(20);
 /// One file of `tests/clients.d`.
 #[derive(Clone, Debug)]
 pub struct Driver {
-    /// Its name.
+    /// Its file's name.
     pub name: String,
+    /// What its client is called.
+    pub title: String,
     path: PathBuf,
     /// The client's kind: console, gui, library, one-shot.
     pub kind: String,
@@ -60,7 +62,11 @@ impl Driver {
         };
         let one = |key: &str| all(key).unwrap_or_default();
         Ok(Self {
-            name: one("client"),
+            name: path
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default(),
+            title: one("client"),
             kind: one("kind"),
             source: one("source"),
             default: one("default"),

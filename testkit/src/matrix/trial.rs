@@ -13,6 +13,8 @@ use crate::real::Server;
 
 /// Longest login; a graphical client on a busy machine takes its time.
 const LOGIN: Duration = Duration::from_secs(90);
+/// `stream_management.resume_window`, by default.
+const RESUME_WINDOW: Duration = Duration::from_secs(60);
 /// Longest way of a message.
 const ARRIVAL: Duration = Duration::from_secs(30);
 
@@ -228,7 +230,9 @@ impl Online {
             }
         }
         self.running.end().await?;
-        // Nobody is there to answer any more; the server does so in its place.
+        // Nobody is there to answer any more; the server does so in its place. A client that leaves without a word
+        // is waited for first, in case it comes back.
+        self.peer.set_deadline(RESUME_WINDOW + ARRIVAL);
         if let Some(jid) = self.full_jid.filter(|_| !self.one_shot) {
             let ghost = |error| format!("its session is still there: {error}");
             let ping =
