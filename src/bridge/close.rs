@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
+use super::carried::Pending;
 use super::{Bridge, CLOSE_LIMIT, Event, Stage, explain};
 use crate::bosh::condition::BindingCondition;
 use crate::bosh::{self, CloseReason};
@@ -12,6 +13,11 @@ use crate::stream::error::{FaultReason, StreamFault, fault};
 
 impl Bridge {
     pub(super) fn on_session_closed(&mut self, reason: CloseReason, now: Instant) {
+        if self.reopening && self.stage == Stage::Waiting {
+            // Another one begins once this one is done with: `reap`.
+            self.pending = Pending::default();
+            return;
+        }
         if self.may_go_elsewhere()
             && let Some(fault) = explain::explain(&reason, false)
         {
@@ -47,7 +53,8 @@ impl Bridge {
         let left = if alone { errors.clone() } else { Vec::new() };
         self.leave_remains(clean, keep, left, now);
         match stage {
-            Stage::Closed => {}
+            // Inside TLS there will be another session.
+            Stage::Closed | Stage::Handshake => {}
             Stage::Away => {
                 // Nobody is there to be told, but the log is.
                 let fault = explain::explain(&reason, true);
@@ -62,7 +69,11 @@ impl Bridge {
                     None => self.finish_stream(),
                 }
             }
-            Stage::Header { .. } | Stage::Waiting | Stage::Open | Stage::Resuming => {
+            Stage::Header { .. }
+            | Stage::Waiting
+            | Stage::TlsFirst
+            | Stage::Open
+            | Stage::Resuming => {
                 self.put_errors(errors, now);
                 let opened = self.session.as_ref().is_some_and(|s| s.granted().is_some());
                 match explain::explain(&reason, opened) {
@@ -121,6 +132,7 @@ impl Bridge {
         {
             self.longest_hold = self.longest_hold();
             self.session = None;
+            self.reopen();
         }
     }
 
@@ -141,6 +153,13 @@ impl Bridge {
 
     pub(super) fn fail_with(&mut self, fault: StreamFault, limit: Duration, now: Instant) {
         if self.stage == Stage::Away {
+            return self.end_session(limit, now);
+        }
+        if self.stage == Stage::Handshake {
+            // Neither in the clear nor inside TLS can anything be said.
+            self.outbox.clear();
+            self.close_client();
+            self.events.push_back(Event::Fault(fault));
             return self.end_session(limit, now);
         }
         let owes = self.stage == Stage::Open

@@ -10,8 +10,8 @@ use super::{Bridge, CLOSE_LIMIT, Event, Mode, Sasl, Stage};
 use crate::stream::classify::{Kind, Sasl1, Sasl2};
 use crate::stream::error::FaultReason;
 use crate::stream::error::remote::sanitise_remote_error;
-use crate::stream::features::filter_features;
-use crate::stream::{inline, look, ns};
+use crate::stream::features::{add_feature, filter_features};
+use crate::stream::{classify, inline, look, ns};
 use crate::xml::Element;
 
 /// The stream that was to be resumed inside SASL2 is looked for only after login.
@@ -19,18 +19,8 @@ const RESUME_FAILED: &str = "<failed xmlns='urn:xmpp:sm:3'><item-not-found xmlns
 /// Stream management is not served here.
 const ENABLE_FAILED: &str = "<failed xmlns='urn:xmpp:sm:3'><feature-not-implemented xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>";
 
-/// Adds our own stream management to features (S-43).
-fn offer_sm(features: &mut Vec<u8>) {
-    let sm = b"<sm xmlns='urn:xmpp:sm:3'/>";
-    if features.ends_with(b"/>") && memchr::memmem::find(features, b"</").is_none() {
-        features.truncate(features.len() - 2);
-        features.push(b'>');
-        features.extend_from_slice(sm);
-        features.extend_from_slice(b"</stream:features>");
-    } else if let Some(at) = memchr::memmem::rfind(features, b"</") {
-        features.splice(at..at, sm.iter().copied());
-    }
-}
+/// Our own stream management (S-43).
+const SM: &[u8] = b"<sm xmlns='urn:xmpp:sm:3'/>";
 
 impl Bridge {
     /// The session exists: the header can tell the truth now (S-11).
@@ -52,7 +42,7 @@ impl Bridge {
         }
     }
 
-    fn open(&mut self) {
+    pub(super) fn open(&mut self) {
         self.stage = Stage::Open;
         self.features_sent = true;
         self.features_due = None;
@@ -62,6 +52,10 @@ impl Bridge {
     pub(super) fn on_payload(&mut self, element: &Element, lang: Option<&str>, now: Instant) {
         if self.stage == Stage::Closed {
             return self.collect(element, now);
+        }
+        if self.reopening || self.is_turning() {
+            // It answers what was said before TLS, and that is forgotten (RFC 6120 section 5.4.3.3).
+            return;
         }
         let lang = self.foreign_lang(lang);
         match Kind::of(element.namespace(), element.local()) {
@@ -210,14 +204,28 @@ impl Bridge {
         if self.is_versionless() || self.features_sent {
             return;
         }
-        let Ok(filtered) = filter_features(&on_stream(element), &self.options.filter) else {
+        let features = on_stream(element);
+        self.give_features(&features, now);
+        if self.may_begin_tls() {
+            self.offer = features;
+        }
+    }
+
+    /// The features as they came, less what cannot work, and ours.
+    pub(super) fn give_features(&mut self, features: &[u8], now: Instant) {
+        let filter = self.filter();
+        let Ok(filtered) = filter_features(features, &filter) else {
             return self.fail(
                 FaultReason::BadReply,
                 Some("its stream features are not readable"),
                 now,
             );
         };
-        if filtered.facts.filtered_out() {
+        let offers_tls = self.offers_tls();
+        if filtered.facts.filtered_out() && !(filtered.facts.plain_hidden && offers_tls) {
+            if filtered.facts.plain_hidden {
+                return self.fail(FaultReason::PlainHidden, None, now);
+            }
             return self.fail(FaultReason::NoUsableMechanism, None, now);
         }
         if !self.logged_in && filtered.facts.no_login_offered() {
@@ -232,7 +240,10 @@ impl Bridge {
             && self.logged_in
             && (filtered.facts.bind || self.bound)
         {
-            offer_sm(&mut bytes);
+            add_feature(&mut bytes, SM);
+        }
+        if offers_tls {
+            add_feature(&mut bytes, classify::STARTTLS);
         }
         let held = self.is_held();
         let out = if held {

@@ -11,7 +11,10 @@ use crate::stream::error::FaultReason;
 impl Bridge {
     /// Bytes from the client, split anywhere.
     pub fn handle_client_bytes(&mut self, bytes: &[u8], now: Instant) {
-        if matches!(self.stage, Stage::Leaving | Stage::Closed) {
+        if matches!(
+            self.stage,
+            Stage::Handshake | Stage::Leaving | Stage::Closed
+        ) {
             return;
         }
         self.framer.push(bytes);
@@ -33,7 +36,12 @@ impl Bridge {
                 self.wait_for_return(now)
             }
             // T-28: at once, so that messages go to offline storage and no ghost stays online.
-            Stage::Open | Stage::Resuming | Stage::Header { .. } | Stage::Waiting => {
+            Stage::Open
+            | Stage::Resuming
+            | Stage::Header { .. }
+            | Stage::TlsFirst
+            | Stage::Handshake
+            | Stage::Waiting => {
                 self.part(CLOSE_LIMIT, now);
             }
         }
@@ -144,7 +152,10 @@ impl Bridge {
         let over = |due: Option<Instant>| due.is_some_and(|due| due <= now);
         if over(self.header_due) {
             self.header_due = None;
-            if self.saw_first_byte {
+            if self.stage == Stage::Handshake {
+                self.close_client();
+                self.end_session(CLOSE_LIMIT, now);
+            } else if self.saw_first_byte {
                 self.fail(FaultReason::HeaderTimeout, None, now);
             } else {
                 // Whoever connects and says nothing is told nothing: it may not be XMPP.
@@ -220,7 +231,7 @@ impl Bridge {
     pub fn wants_client_bytes(&self) -> bool {
         match self.stage {
             // A client may not fill the buffer while it waits; the first bytes only.
-            Stage::Header { .. } | Stage::Waiting => {
+            Stage::Header { .. } | Stage::Waiting | Stage::TlsFirst => {
                 self.framer.buffered() <= self.options.limits.max_header_bytes
             }
             Stage::Open => {
@@ -229,7 +240,9 @@ impl Bridge {
                     // One byte more than the limit tells an element that is too large.
                     && self.framer.buffered() <= self.options.limits.max_element_bytes
             }
-            Stage::Resuming | Stage::Away | Stage::Leaving | Stage::Closed => false,
+            Stage::Handshake | Stage::Resuming | Stage::Away | Stage::Leaving | Stage::Closed => {
+                false
+            }
         }
     }
 

@@ -19,6 +19,7 @@ mod outbox;
 mod parting;
 mod resume;
 mod returns;
+mod secure;
 #[cfg(test)]
 mod tests;
 mod up;
@@ -32,6 +33,7 @@ use zeroize::Zeroizing;
 
 pub use self::managed::SmId;
 pub use self::resume::{ClientSide, Kept, Remains};
+pub use self::secure::TlsOptions;
 
 use self::carried::Pending;
 use self::identity::Identity;
@@ -85,6 +87,8 @@ pub struct Options {
     pub default_lang: String,
     /// Stream management.
     pub mode: Mode,
+    /// TLS towards the client.
+    pub tls: TlsOptions,
     /// Fresh random bits; the core has no source of its own.
     pub random: Box<dyn FnMut() -> u64 + Send>,
 }
@@ -121,6 +125,12 @@ pub enum Event {
         status: Option<u16>,
         /// The target, possibly relative.
         location: String,
+    },
+    /// Once [`Bridge::output`] is written, the client's connection turns into TLS; answer by
+    /// [`Bridge::handle_secured`], or [`Bridge::handle_client_gone`] if it does not come to that.
+    Tls {
+        /// Its first bytes, where they came already.
+        received: BytesMut,
     },
     /// The client is bound to a resource.
     Bound,
@@ -178,6 +188,10 @@ enum Stage {
     /// The shell looks for the manager, or the session is being made, or features are awaited: nothing more
     /// is read from the client (S-41).
     Waiting,
+    /// Only `<starttls/>` is served (S-37).
+    TlsFirst,
+    /// The connection turns into TLS; nothing is written or read here meanwhile.
+    Handshake,
     /// Elements flow.
     Open,
     /// The client has asked for an earlier stream; nothing more is read from it until that is decided.
@@ -211,7 +225,17 @@ pub struct Bridge {
     others: bool,
     bound: bool,
     logged_in: bool,
+    /// The client has asked for a login: too late for STARTTLS.
+    login_begun: bool,
     saw_first_byte: bool,
+    /// The client's connection is TLS.
+    secure: bool,
+    /// The domain that the client named when TLS began.
+    sni: Option<String>,
+    /// The features as they came, to be given again inside TLS.
+    offer: BytesMut,
+    /// The session ends, and another one begins for the header inside TLS.
+    reopening: bool,
     header_written: bool,
     features_sent: bool,
     /// Ids of `jabber:iq:auth` sets under way (XEP-0078).
@@ -271,7 +295,12 @@ impl Bridge {
             others: false,
             bound: false,
             logged_in: false,
+            login_begun: false,
             saw_first_byte: false,
+            secure: false,
+            sni: None,
+            offer: BytesMut::new(),
+            reopening: false,
             header_written: false,
             features_sent: false,
             auth_ids: Vec::new(),

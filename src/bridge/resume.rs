@@ -15,6 +15,7 @@ use crate::xml::{Framer, RootText};
 pub struct ClientSide {
     framer: Framer,
     peer: Option<Peer>,
+    secure: bool,
     /// What is not yet written to it.
     output: BytesMut,
 }
@@ -110,6 +111,7 @@ impl Bridge {
         ClientSide {
             framer: std::mem::replace(&mut self.framer, framer),
             peer: self.peer.clone(),
+            secure: self.secure,
             output,
         }
     }
@@ -178,6 +180,7 @@ impl Bridge {
         }
         self.outbox.start_over(&first);
         self.framer = side.framer;
+        self.secure = side.secure;
         if let Some(peer) = side.peer {
             self.peer = Some(peer);
         }

@@ -17,6 +17,8 @@ use crate::xml::{Element, Frame, Header, XmlError};
 
 /// Most `jabber:iq:auth` requests remembered.
 const MAX_AUTH_IDS: usize = 8;
+/// The first byte of a TLS connection (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
 
 impl Bridge {
     /// Takes frames out of the client's bytes as far as the stage allows.
@@ -48,6 +50,10 @@ impl Bridge {
                 self.saw_first_byte = true;
                 true
             }
+            Some(TLS_HANDSHAKE) if self.options.tls.served && !self.secure => {
+                self.on_client_hello();
+                false
+            }
             Some(_) => {
                 self.close_client();
                 false
@@ -57,14 +63,17 @@ impl Bridge {
 
     fn may_take_frame(&self) -> bool {
         match self.stage {
-            Stage::Header { .. } => true,
+            Stage::Header { .. } | Stage::TlsFirst => true,
             Stage::Open => self
                 .session
                 .as_ref()
                 .is_some_and(crate::bosh::Session::wants_payloads),
-            Stage::Waiting | Stage::Resuming | Stage::Away | Stage::Leaving | Stage::Closed => {
-                false
-            }
+            Stage::Waiting
+            | Stage::Handshake
+            | Stage::Resuming
+            | Stage::Away
+            | Stage::Leaving
+            | Stage::Closed => false,
         }
     }
 
@@ -85,30 +94,17 @@ impl Bridge {
         let restarted = matches!(self.stage, Stage::Header { restarted: true });
         self.header_due = None;
         let client = client_header(header);
-        let first = self
-            .peer
-            .as_ref()
-            .filter(|_| restarted)
-            .map(|peer| &peer.accepted);
-        let judged = match first {
-            Some(first) => client.accept_restart(&self.options.rules, first),
-            None => client.accept(&self.options.rules),
-        };
-        match judged {
+        match self.judge(&client) {
             Ok(accepted) if restarted => self.on_restart_header(accepted),
+            Ok(accepted) if self.options.tls.required && !self.secure => {
+                self.on_header_before_tls(accepted, now);
+            }
+            Ok(accepted) if self.session.is_some() => self.on_secured_header(accepted, now),
             Ok(accepted) => {
                 self.events.push_back(Event::Resolve {
                     domain: accepted.domain.clone(),
                 });
-                let from = accepted.domain.clone();
-                self.peer = Some(Peer {
-                    accepted,
-                    from,
-                    id: Zeroizing::default(),
-                });
-                self.stage = Stage::Waiting;
-                self.header_patience = Some(now + HEADER_PATIENCE);
-                self.features_due = Some(now + self.options.setup_timeout);
+                self.await_session(accepted, now);
             }
             Err(rejected) => {
                 let Rejected {
@@ -138,6 +134,33 @@ impl Bridge {
         }
     }
 
+    /// Judges a header by what is known already: the one before it, or the name in TLS.
+    fn judge(&self, client: &ClientHeader) -> Result<Accepted, Box<Rejected>> {
+        let rules = &self.options.rules;
+        let accepted = match (&self.peer, &self.sni) {
+            (Some(peer), _) => client.accept_restart(rules, &peer.accepted)?,
+            (None, Some(sni)) => return client.accept_named(rules, sni),
+            (None, None) => client.accept(rules)?,
+        };
+        match &self.sni {
+            Some(sni) => client.accept_named(rules, sni),
+            None => Ok(accepted),
+        }
+    }
+
+    /// Nothing more is read until there are features.
+    pub(super) fn await_session(&mut self, accepted: Accepted, now: Instant) {
+        let from = accepted.domain.clone();
+        self.peer = Some(Peer {
+            accepted,
+            from,
+            id: Zeroizing::default(),
+        });
+        self.stage = Stage::Waiting;
+        self.header_patience = Some(now + HEADER_PATIENCE);
+        self.features_due = Some(now + self.options.setup_timeout);
+    }
+
     /// S-16: a new header on the same session, after SASL.
     fn on_restart_header(&mut self, accepted: Accepted) {
         if let Some(peer) = &mut self.peer {
@@ -159,22 +182,28 @@ impl Bridge {
     }
 
     fn on_element(&mut self, element: &Element, now: Instant) {
+        let kind = Kind::of(element.namespace(), element.local());
+        if self.stage == Stage::TlsFirst && !matches!(kind, Kind::StartTls | Kind::StreamError) {
+            return self.fail(FaultReason::TlsRequired, None, now);
+        }
         if element.is_prefixed_stanza() {
             return self.fail(FaultReason::PrefixedStanza, None, now);
         }
-        let kind = Kind::of(element.namespace(), element.local());
         match kind {
             Kind::Sasl1(Sasl1::Auth | Sasl1::Response) => {
                 self.sasl = Sasl::Exchange;
+                self.begin_login();
                 self.identity.note(element);
             }
             Kind::Sasl2(Sasl2::Authenticate | Sasl2::Response) => {
+                self.begin_login();
                 self.identity.note(element);
                 if element.local() == "authenticate" {
                     return self.send_authenticate(element, now);
                 }
             }
-            Kind::StartTls | Kind::TlsOther => return self.refuse_tls(now),
+            Kind::StartTls => return self.on_starttls(now),
+            Kind::TlsOther => return self.refuse_tls(now),
             Kind::Compress => {
                 self.outbox.push(classify::COMPRESS_FAILURE);
                 return;
@@ -240,8 +269,8 @@ impl Bridge {
         }
     }
 
-    /// S-37 with local TLS off: not offered, so refused, and the stream is over.
-    fn refuse_tls(&mut self, now: Instant) {
+    /// S-37: not now, and the stream is over (RFC 6120 section 5.4.2.2).
+    pub(super) fn refuse_tls(&mut self, now: Instant) {
         self.write_header();
         self.outbox.push(classify::TLS_FAILURE);
         self.outbox.push(STREAM_CLOSE);
@@ -261,6 +290,7 @@ impl Bridge {
             && self.auth_ids.len() < MAX_AUTH_IDS
         {
             self.auth_ids.push(id.into_owned());
+            self.begin_login();
         }
     }
 

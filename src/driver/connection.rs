@@ -109,6 +109,7 @@ fn bridge_options(config: &crate::config::Config) -> bridge::Options {
                 ChannelBinding::Pass => stream::features::ChannelBinding::Pass,
             },
             remove_sm: config.stream_management.mode != StreamManagementMode::Pass,
+            hide_plain: false,
             max_stanza_bytes: limits.max_stanza_bytes,
         },
         buffer_bytes: limits.buffer_bytes,
@@ -122,6 +123,7 @@ fn bridge_options(config: &crate::config::Config) -> bridge::Options {
             StreamManagementMode::Pass => bridge::Mode::Pass,
             StreamManagementMode::Off => bridge::Mode::Off,
         },
+        tls: bridge::TlsOptions::default(),
         random: Box::new(random),
     }
 }
@@ -267,6 +269,7 @@ impl Connection {
             bridge::Event::Resolve { domain } => self.on_resolve(&domain),
             bridge::Event::Elsewhere(fault) => self.on_elsewhere(&fault.to_string()),
             bridge::Event::Redirect { status, location } => self.on_redirect(status, &location),
+            bridge::Event::Tls { .. } => {}
             bridge::Event::Bound => {
                 tracing::info!(client = %self.peer, domain = self.bridge.domain(), "client is online");
             }

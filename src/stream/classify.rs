@@ -140,7 +140,17 @@ impl Kind {
 pub const COMPRESS_FAILURE: &[u8] =
     b"<failure xmlns='http://jabber.org/protocol/compress'><setup-failed/></failure>";
 
-/// S-37: what an unoffered `<starttls/>` is answered with; then `</stream:stream>` and the connection's end
+/// S-37: the feature.
+pub const STARTTLS: &[u8] = b"<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
+
+/// S-37: all that is offered where TLS must come first (RFC 6120 section 5.4.1).
+pub const STARTTLS_ALONE: &[u8] =
+    b"<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls></stream:features>";
+
+/// S-37: TLS may begin (RFC 6120 section 5.4.2.3).
+pub const TLS_PROCEED: &[u8] = b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
+
+/// S-37: what a `<starttls/>` that has no place is answered with; then `</stream:stream>` and the connection's end
 /// (RFC 6120 section 5.4.2.2).
 pub const TLS_FAILURE: &[u8] = b"<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
 

@@ -32,6 +32,8 @@ pub struct Filter {
     pub channel_binding: ChannelBinding,
     /// Whether the server's stream management is taken out.
     pub remove_sm: bool,
+    /// Whether PLAIN is taken out (S-45).
+    pub hide_plain: bool,
     /// Our own limit on one element, for XEP-0478.
     pub max_stanza_bytes: usize,
 }
@@ -58,6 +60,8 @@ pub struct FeatureFacts {
     pub mechanisms_left: bool,
     /// Some mechanism of SASL or SASL2 was there before the filter.
     pub had_mechanisms: bool,
+    /// PLAIN was there and is hidden.
+    pub plain_hidden: bool,
     /// Login by jabber:iq:auth is offered.
     pub iq_auth: bool,
     /// In-band registration is offered.
@@ -263,7 +267,9 @@ impl Walk<'_> {
     }
 
     fn on_mechanism(&mut self, list: List, name: &str, whole: Range<usize>) {
-        let cut = self.filters_bindings() && binds_channel(name);
+        let hidden = self.filter.hide_plain && name.eq_ignore_ascii_case("PLAIN");
+        self.facts.plain_hidden |= hidden;
+        let cut = hidden || self.filters_bindings() && binds_channel(name);
         match list {
             List::Sasl1 | List::Sasl2 => {
                 self.facts.had_mechanisms = true;
@@ -315,6 +321,18 @@ fn role_of(tag: &Tag<'_>, parent: &Role) -> Role {
         (ns::LIMITS, "limits") => Role::Limits,
         (ns::LIMITS, "max-bytes") if matches!(parent, Role::Limits) => Role::MaxBytes,
         _ => Role::Plain,
+    }
+}
+
+/// Adds one of our own features to `<stream:features/>`, as its last child.
+pub fn add_feature(features: &mut Vec<u8>, feature: &[u8]) {
+    if features.ends_with(b"/>") && memchr::memmem::find(features, b"</").is_none() {
+        features.truncate(features.len() - 2);
+        features.push(b'>');
+        features.extend_from_slice(feature);
+        features.extend_from_slice(b"</stream:features>");
+    } else if let Some(at) = memchr::memmem::rfind(features, b"</") {
+        features.splice(at..at, feature.iter().copied());
     }
 }
 

@@ -173,24 +173,38 @@ impl ClientHeader {
         rules: &HeaderRules,
         first: &Accepted,
     ) -> Result<Accepted, Box<Rejected>> {
+        self.accept_for(&first.domain, FaultReason::DomainChanged, rules)
+    }
+
+    /// Judges a header inside TLS for which the client asked by the name `sni` (S-37): as [`Self::accept`],
+    /// and the domain must be that. A header without `to` means it.
+    ///
+    /// # Errors
+    /// As [`Self::accept`]; [`FaultReason::TlsNameDiffers`] for another domain.
+    pub fn accept_named(&self, rules: &HeaderRules, sni: &str) -> Result<Accepted, Box<Rejected>> {
+        self.accept_for(sni, FaultReason::TlsNameDiffers, rules)
+    }
+
+    fn accept_for(
+        &self,
+        domain: &str,
+        otherwise: FaultReason,
+        rules: &HeaderRules,
+    ) -> Result<Accepted, Box<Rejected>> {
         let rules = HeaderRules {
-            default_domain: Some(first.domain.clone()),
+            default_domain: Some(domain.to_owned()),
             allowed_domains: rules.allowed_domains.clone(),
         };
-        let again = self.accept(&rules)?;
-        if again.domain == first.domain {
-            return Ok(again);
+        let accepted = self.accept(&rules)?;
+        if accepted.domain == domain {
+            return Ok(accepted);
         }
         let known = Known {
-            domain: Some(first.domain.clone()),
+            domain: Some(domain.to_owned()),
             ..Known::of(self)
         };
-        let change = format!(
-            "from {} to {}",
-            quoted(&first.domain),
-            quoted(&again.domain)
-        );
-        Err(known.reject(FaultReason::DomainChanged, Some(&change)))
+        let change = format!("from {} to {}", quoted(domain), quoted(&accepted.domain));
+        Err(known.reject(otherwise, Some(&change)))
     }
 }
 

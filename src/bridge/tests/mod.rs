@@ -7,13 +7,14 @@ mod managed;
 mod odd;
 mod relay;
 mod resume;
+mod starttls;
 mod vanish;
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{Bridge, Endpoint, Event, Mode, Options};
+use super::{Bridge, Endpoint, Event, Mode, Options, TlsOptions};
 use crate::bosh::{Failure, FailureKind, HttpReply, Request};
 use crate::config;
 use crate::stream::error::FaultReason;
@@ -74,6 +75,15 @@ impl Rig {
     }
 
     fn made(rules: HeaderRules, mode: Mode) -> Self {
+        Self::made_with(rules, mode, TlsOptions::default())
+    }
+
+    pub(super) fn with_tls(rules: HeaderRules, tls: TlsOptions) -> Self {
+        let resume_window = Duration::from_secs(60);
+        Self::made_with(rules, Mode::Local { resume_window }, tls)
+    }
+
+    fn made_with(rules: HeaderRules, mode: Mode, tls: TlsOptions) -> Self {
         let now = crate::driver::clock::now();
         let mut counter = 0;
         let options = Options {
@@ -87,6 +97,7 @@ impl Rig {
             filter: Filter {
                 channel_binding: crate::stream::features::ChannelBinding::Filter,
                 remove_sm: mode != Mode::Pass,
+                hide_plain: false,
                 max_stanza_bytes: 20_000,
             },
             buffer_bytes: 100_000,
@@ -94,6 +105,7 @@ impl Rig {
             setup_timeout: Duration::from_secs(60),
             default_lang: "en".into(),
             mode,
+            tls,
             random: Box::new(move || {
                 counter += 1;
                 counter

@@ -81,6 +81,18 @@ reasons! {
     /// `to` is another domain than before the restart.
     DomainChanged = "E-05" HostUnknown -
         "The client changed the domain in the middle of a stream. Connect again.";
+    /// The name in TLS is not the domain of the stream.
+    TlsNameDiffers = "S-37" HostUnknown -
+        "The client asked for one domain when it began TLS and for another in its stream. Check the account's address.";
+    /// Something other than `<starttls/>` where TLS must come first.
+    TlsRequired = "S-37" PolicyViolation "tls-required"
+        "xbosh is set to serve clients over TLS only. Switch on STARTTLS or direct TLS in the client, or set local_tls.mode.";
+    /// A client on another machine, and no TLS to protect what it sends.
+    RemoteWithoutTls = "S-01" PolicyViolation "tls-required"
+        "xbosh serves clients on other machines over TLS only, and its local_tls.mode is off. Run xbosh on the client's machine.";
+    /// PLAIN is all there is, and hidden.
+    PlainHidden = "S-45" PolicyViolation "no-usable-mechanism"
+        "The server offers only PLAIN, which xbosh hides without TLS. Switch on TLS in the client, or set features.plain_without_tls.";
     /// A stream version of 2 or higher, or one that is no version.
     UnsupportedVersion = "E-06" UnsupportedVersion -
         "The client asked for a version of XMPP that xbosh does not speak. It speaks 1.0.";

@@ -3,6 +3,7 @@ use super::*;
 const OFF: Filter = Filter {
     channel_binding: ChannelBinding::Filter,
     remove_sm: true,
+    hide_plain: false,
     max_stanza_bytes: 1_048_576,
 };
 
@@ -53,6 +54,7 @@ fn prosody_before_login() {
         FeatureFacts {
             sasl1_mechanisms: vec!["SCRAM-SHA-1".into(), "SCRAM-SHA-256".into(), "PLAIN".into()],
             sasl2: false,
+            plain_hidden: false,
             mechanisms_left: true,
             had_mechanisms: true,
             iq_auth: true,

@@ -35,6 +35,14 @@ fn the_table() {
          xbosh is not set up for this domain. Add it to allowed_domains, or correct the account's address.
     E-05 host-unknown -
          The client changed the domain in the middle of a stream. Connect again.
+    S-37 host-unknown -
+         The client asked for one domain when it began TLS and for another in its stream. Check the account's address.
+    S-37 policy-violation tls-required
+         xbosh is set to serve clients over TLS only. Switch on STARTTLS or direct TLS in the client, or set local_tls.mode.
+    S-01 policy-violation tls-required
+         xbosh serves clients on other machines over TLS only, and its local_tls.mode is off. Run xbosh on the client's machine.
+    S-45 policy-violation no-usable-mechanism
+         The server offers only PLAIN, which xbosh hides without TLS. Switch on TLS in the client, or set features.plain_without_tls.
     E-06 unsupported-version -
          The client asked for a version of XMPP that xbosh does not speak. It speaks 1.0.
     E-07 unsupported-encoding -
