@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Flags, ListenAddress, Loaded};
+use crate::local_tls::LocalTls;
 use crate::{driver, telemetry};
 
 /// Failed at run time.
@@ -89,10 +90,12 @@ pub fn main() -> ExitCode {
         Ok(activated) => activated,
         Err(error) => return fail(EXIT_CONFIG, &error.to_string()),
     };
-    let loaded = config::environment(std::env::vars_os())
-        .and_then(|environment| config::load(&flags, &environment));
+    let loaded = config::environment(std::env::vars_os()).and_then(|environment| {
+        let authorities = LocalTls::usual_folder(&environment);
+        Ok((config::load(&flags, &environment)?, authorities))
+    });
     match loaded {
-        Ok(loaded) => run(loaded, activated),
+        Ok((loaded, authorities)) => run(loaded, activated, authorities),
         Err(error) => fail(EXIT_CONFIG, &error.to_string()),
     }
 }
@@ -113,7 +116,7 @@ fn merge(before: RunArgs, behind: RunArgs) -> RunArgs {
     }
 }
 
-fn run(loaded: Loaded, activated: driver::Activated) -> ExitCode {
+fn run(loaded: Loaded, activated: driver::Activated, authorities: Option<PathBuf>) -> ExitCode {
     let Loaded {
         config,
         file,
@@ -135,7 +138,7 @@ fn run(loaded: Loaded, activated: driver::Activated) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(EXIT_FAILURE, &format!("cannot start: {error}")),
     };
-    match runtime.block_on(driver::run(config, activated)) {
+    match runtime.block_on(driver::run(config, activated, authorities)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let code = if error.is_configuration() {

@@ -10,7 +10,10 @@ use super::error::{ConfigError, Place};
 use super::proxy::has_password;
 use super::take::Take;
 use super::value::{Setting, Value, display_path};
-use super::{Bosh, ChannelBinding, Config, LocalTlsMode, LogFormat, StreamManagementMode, Tls};
+use super::{
+    Bosh, ChannelBinding, Config, LocalTlsMode, LogFormat, PlainWithoutTls, StreamManagementMode,
+    Tls,
+};
 use crate::stream::header::normalise_domain;
 
 /// Every key outside `[domains]`, as written in errors and suggestions.
@@ -31,6 +34,7 @@ pub(super) const KEYS: &[&str] = &[
     "tls.client_key",
     "tls.same_certificate",
     "features.channel_binding",
+    "features.plain_without_tls",
     "local_tls.mode",
     "discovery.host_meta",
     "discovery.cache",
@@ -261,6 +265,13 @@ impl Draft {
                     "filter" => ChannelBinding::Filter,
                     "pass" => ChannelBinding::Pass,
                     _ => return Err(take.wrong("must be \"filter\" or \"pass\"")),
+                }
+            }
+            ["features", "plain_without_tls"] => {
+                config.features.plain_without_tls = match take.text()?.as_str() {
+                    "offer" => PlainWithoutTls::Offer,
+                    "hide" => PlainWithoutTls::Hide,
+                    _ => return Err(take.wrong("must be \"offer\" or \"hide\"")),
                 }
             }
             ["bosh", key] => {

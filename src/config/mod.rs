@@ -212,6 +212,17 @@ pub struct DiscoverySettings {
 pub struct Features {
     /// Whether channel-binding mechanisms and their lists pass to the client unfiltered.
     pub channel_binding: ChannelBinding,
+    /// Whether PLAIN is offered to clients that speak without TLS (RFC 6120 section 13.8.3).
+    pub plain_without_tls: PlainWithoutTls,
+}
+
+/// `features.plain_without_tls`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlainWithoutTls {
+    /// As the server offers it.
+    Offer,
+    /// Take it out until the client speaks TLS.
+    Hide,
 }
 
 /// `features.channel_binding`.
@@ -274,6 +285,7 @@ impl Default for Config {
             bosh: Bosh::default(),
             features: Features {
                 channel_binding: ChannelBinding::Filter,
+                plain_without_tls: PlainWithoutTls::Offer,
             },
             local_tls: LocalTlsMode::Auto,
             discovery: DiscoverySettings {

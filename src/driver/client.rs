@@ -6,8 +6,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpStream, UnixStream};
+
+use super::tls::{Choose, HandshakeError, Tls};
 
 /// Who is at the other end. `Display` is for logs: `127.0.0.1:4711`, `unix:/path (uid 1000)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +28,6 @@ pub(super) enum Peer {
 
 impl Peer {
     /// Nobody but this machine sees the bytes: what S-01 asks for.
-    #[cfg_attr(not(test), expect(dead_code, reason = "local TLS asks"))]
     pub(super) fn is_loopback(&self) -> bool {
         match self {
             Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
@@ -47,38 +49,128 @@ impl fmt::Display for Peer {
 #[derive(Debug)]
 pub(super) struct Client {
     socket: Socket,
+    tls: Option<Box<Tls>>,
+    /// close_notify is on its way, or not wanted.
+    closing: bool,
 }
 
 #[derive(Debug)]
-enum Socket {
+pub(super) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+}
+
+impl Socket {
+    pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_read(buffer),
+            Self::Unix(stream) => stream.try_read(buffer),
+        }
+    }
+
+    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Unix(stream) => stream.try_write(bytes),
+        }
+    }
+
+    pub(super) fn try_write_vectored(&self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write_vectored(parts),
+            Self::Unix(stream) => stream.try_write_vectored(parts),
+        }
+    }
 }
 
 impl From<TcpStream> for Client {
     fn from(stream: TcpStream) -> Self {
         // Loopback needs no coalescing; a failure here costs latency only.
         let _ = stream.set_nodelay(true);
-        Self {
-            socket: Socket::Tcp(stream),
-        }
+        Self::over(Socket::Tcp(stream))
     }
 }
 
 impl From<UnixStream> for Client {
     fn from(stream: UnixStream) -> Self {
-        Self {
-            socket: Socket::Unix(stream),
-        }
+        Self::over(Socket::Unix(stream))
     }
 }
 
 impl Client {
+    fn over(socket: Socket) -> Self {
+        Self {
+            socket,
+            tls: None,
+            closing: false,
+        }
+    }
+
+    /// From here on the connection is TLS, beginning with `received`; [`Self::handshake`] must follow.
+    pub(super) fn begin_tls(&mut self, received: BytesMut) {
+        self.tls = Some(Box::new(Tls::new(received)));
+    }
+
+    /// TLS has begun, and [`Self::handshake`] is what to call when the socket is ready.
+    pub(super) fn is_handshaking(&self) -> bool {
+        !self.closing && self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
+    /// See [`Tls::handshake`].
+    ///
+    /// # Errors
+    /// [`HandshakeError`].
+    pub(super) fn handshake(&mut self, choose: &mut Choose<'_>) -> Result<bool, HandshakeError> {
+        match &mut self.tls {
+            Some(tls) => tls.handshake(&self.socket, choose),
+            None => Ok(true),
+        }
+    }
+
+    /// The client speaks TLS and has not said a word inside it.
+    pub(super) fn is_silent_in_tls(&self) -> bool {
+        self.tls
+            .as_ref()
+            .is_some_and(|tls| !tls.is_handshaking() && !tls.has_spoken())
+    }
+
+    /// Something written is still here: [`Self::flush`] when the socket takes it.
+    pub(super) fn has_unwritten(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.has_unwritten())
+    }
+
+    /// Writes what is still here, as far as the system takes it.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        match &mut self.tls {
+            Some(tls) => tls.flush(&self.socket),
+            None => Ok(()),
+        }
+    }
+
+    /// Nothing more will be written. [`Self::has_unwritten`] tells whether the other side can know already.
+    pub(super) fn finish(&mut self) {
+        if std::mem::replace(&mut self.closing, true) {
+            return;
+        }
+        match &mut self.tls {
+            // In the middle of a handshake nothing can be said.
+            Some(tls) if tls.is_handshaking() => self.tls = None,
+            Some(tls) => tls.close(),
+            None => {}
+        }
+    }
+
     /// Waits until [`Self::try_read`] is worth a try; may be wrong. Dropping it loses nothing.
     ///
     /// # Errors
     /// The socket is broken.
     pub(super) async fn readable(&self) -> io::Result<()> {
+        if self.tls.as_ref().is_some_and(|tls| tls.is_ready()) {
+            return Ok(());
+        }
         match &self.socket {
             Socket::Tcp(stream) => stream.readable().await,
             Socket::Unix(stream) => stream.readable().await,
@@ -101,9 +193,9 @@ impl Client {
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] if nothing is there yet; anything else: the client is gone.
     pub(super) fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match &self.socket {
-            Socket::Tcp(stream) => stream.try_read(buffer),
-            Socket::Unix(stream) => stream.try_read(buffer),
+        match &mut self.tls {
+            Some(tls) => tls.read(&self.socket, buffer),
+            None => self.socket.try_read(buffer),
         }
     }
 
@@ -112,9 +204,9 @@ impl Client {
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] if it takes none yet; anything else: the client is gone.
     pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &self.socket {
-            Socket::Tcp(stream) => stream.try_write(bytes),
-            Socket::Unix(stream) => stream.try_write(bytes),
+        match &mut self.tls {
+            Some(tls) => tls.write(&self.socket, bytes),
+            None => self.socket.try_write(bytes),
         }
     }
 
@@ -134,11 +226,17 @@ impl Client {
         Ok(())
     }
 
-    /// Closes our side; the client may still write.
+    /// Closes our side; the client may still write. Waits for [`Self::has_unwritten`].
     ///
     /// # Errors
     /// The client is gone.
     pub(super) async fn shutdown(&mut self) -> io::Result<()> {
+        self.finish();
+        self.flush()?;
+        while self.has_unwritten() {
+            self.writable().await?;
+            self.flush()?;
+        }
         match &mut self.socket {
             Socket::Tcp(stream) => stream.shutdown().await,
             Socket::Unix(stream) => stream.shutdown().await,

@@ -1,6 +1,8 @@
 //! One task per client: reads, writes, exchanges and one timer in a single `select!`.
 
 mod handover;
+mod options;
+mod secure;
 
 use std::io;
 use std::pin::pin;
@@ -12,6 +14,8 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::handover::{next, returned};
+use self::options::bridge_options;
+use self::secure::Turning;
 use super::client::{Client, Peer};
 use super::clock;
 use super::endpoint::{Endpoints, Resolved, redirect_target};
@@ -19,10 +23,9 @@ use super::resume::{Attachment, Registry, Returned};
 use super::watch::{Change, Changes, Watch};
 use crate::bosh::{Failure, HttpReply, Request, RequestKey};
 use crate::bridge::{self, Bridge, SmId};
-use crate::config::{ChannelBinding, StreamManagementMode};
 use crate::http::{ExchangeRequest, SessionClient};
+use crate::local_tls::LocalTls;
 use crate::stream::error::FaultReason;
-use crate::{stream, xml};
 
 /// How long a client may take to close its side once we have closed ours (S-18).
 const LINGER: Duration = Duration::from_secs(5);
@@ -53,6 +56,8 @@ pub(super) struct Shared {
     pub(super) endpoints: Endpoints,
     pub(super) registry: Arc<Registry>,
     pub(super) watch: Watch,
+    /// None where clients get no TLS.
+    pub(super) local_tls: Option<Arc<LocalTls>>,
 }
 
 /// Serves one client until both its stream and its session are over.
@@ -62,7 +67,7 @@ pub(super) async fn serve(
     shared: Arc<Shared>,
     stop: watch::Receiver<bool>,
 ) {
-    let bridge = Bridge::new(bridge_options(&shared.config), clock::now());
+    let bridge = Bridge::new(bridge_options(&shared, &peer), clock::now());
     let (written_tx, written_rx) = mpsc::unbounded_channel();
     let changes = shared.watch.changes();
     let connection = Connection {
@@ -86,46 +91,9 @@ pub(super) async fn serve(
         waiting: Vec::new(),
         stuck_until: None,
         claimed: None,
+        turning: Turning::default(),
     };
     connection.run(stop).await;
-}
-
-fn bridge_options(config: &crate::config::Config) -> bridge::Options {
-    let limits = &config.limits;
-    bridge::Options {
-        rules: stream::header::HeaderRules {
-            default_domain: config.default_domain.clone(),
-            allowed_domains: config.allowed_domains.clone().unwrap_or_default(),
-        },
-        limits: xml::Limits {
-            max_element_bytes: limits.max_stanza_bytes,
-            max_header_bytes: 16 * 1024,
-            max_depth: limits.max_depth,
-            max_attributes: limits.max_attributes,
-        },
-        filter: stream::features::Filter {
-            channel_binding: match config.features.channel_binding {
-                ChannelBinding::Filter => stream::features::ChannelBinding::Filter,
-                ChannelBinding::Pass => stream::features::ChannelBinding::Pass,
-            },
-            remove_sm: config.stream_management.mode != StreamManagementMode::Pass,
-            hide_plain: false,
-            max_stanza_bytes: limits.max_stanza_bytes,
-        },
-        buffer_bytes: limits.buffer_bytes,
-        header_timeout: limits.header_timeout,
-        setup_timeout: limits.setup_timeout,
-        default_lang: config.bosh.lang.clone(),
-        mode: match config.stream_management.mode {
-            StreamManagementMode::Local => bridge::Mode::Local {
-                resume_window: config.stream_management.resume_window,
-            },
-            StreamManagementMode::Pass => bridge::Mode::Pass,
-            StreamManagementMode::Off => bridge::Mode::Off,
-        },
-        tls: bridge::TlsOptions::default(),
-        random: Box::new(random),
-    }
 }
 
 /// 64 bits from the operating system. Without them nothing is safe to start, so the task ends.
@@ -175,6 +143,8 @@ struct Connection {
     stuck_until: Option<std::time::Instant>,
     /// The lost stream whose messages the client is to get here.
     claimed: Option<SmId>,
+    /// The client's TLS.
+    turning: Turning,
 }
 
 impl Connection {
@@ -184,7 +154,8 @@ impl Connection {
         let mut stopping = false;
         loop {
             self.settle();
-            let closed = self.bridge.is_client_closed() && self.bridge.output().is_empty();
+            self.begin_due_handshake();
+            let closed = self.has_said_all();
             if closed && !self.output_closed {
                 self.close_output().await;
                 let linger = if stopping { LINGER_STOPPING } else { LINGER };
@@ -204,9 +175,8 @@ impl Connection {
             if let Some(at) = timeout {
                 timer.as_mut().reset(at.into());
             }
-            let reading =
-                !self.input_closed && (self.output_closed || self.bridge.wants_client_bytes());
-            let writing = !self.output_closed && !self.bridge.output().is_empty();
+            let reading = !self.input_closed && (self.output_closed || self.wants_bytes());
+            let writing = !self.output_closed && self.has_output();
             tokio::select! {
                 biased;
                 changed = stop.changed(), if !stopping => {
@@ -244,16 +214,53 @@ impl Connection {
                         self.input_closed = true;
                     }
                     self.bridge.handle_timeout(now);
+                    if self.bridge.is_client_closed() {
+                        self.drop_handshake();
+                    }
                 }
             }
         }
     }
 
+    fn wants_bytes(&self) -> bool {
+        self.bridge.wants_client_bytes() || self.client.as_ref().is_some_and(|c| c.is_handshaking())
+    }
+
+    fn has_output(&self) -> bool {
+        !self.bridge.output().is_empty() || self.client.as_ref().is_some_and(|c| c.has_unwritten())
+    }
+
+    /// Everything that will ever be said to the client has left.
+    fn has_said_all(&mut self) -> bool {
+        if !self.bridge.is_client_closed() || !self.bridge.output().is_empty() {
+            return false;
+        }
+        if !self.output_closed
+            && let Some(client) = &mut self.client
+        {
+            client.finish();
+            // A client that is gone shows when it is read or closed.
+            let _ = client.flush();
+        }
+        !self.has_output()
+    }
+
     /// Drains everything the bridge wants done now.
     fn settle(&mut self) {
-        while let Some(event) = self.bridge.poll_event() {
-            self.on_event(event);
+        loop {
+            while let Some(event) = self.bridge.poll_event() {
+                self.on_event(event);
+            }
+            self.start_and_abort();
+            // The end of a session may have left something to do.
+            match self.bridge.poll_event() {
+                Some(event) => self.on_event(event),
+                None => return,
+            }
         }
+    }
+
+    fn start_and_abort(&mut self) {
         while let Some(key) = self.bridge.poll_abort() {
             if let Some(at) = self.aborts.iter().position(|(known, _)| *known == key) {
                 self.aborts.swap_remove(at).1.abort();
@@ -269,8 +276,11 @@ impl Connection {
             bridge::Event::Resolve { domain } => self.on_resolve(&domain),
             bridge::Event::Elsewhere(fault) => self.on_elsewhere(&fault.to_string()),
             bridge::Event::Redirect { status, location } => self.on_redirect(status, &location),
-            bridge::Event::Tls { .. } => {}
+            bridge::Event::Tls { received } => self.turn(received),
             bridge::Event::Bound => {
+                if let (Some(domain), Some(tls)) = (self.bridge.domain(), &self.shared.local_tls) {
+                    tls.used(domain);
+                }
                 tracing::info!(client = %self.peer, domain = self.bridge.domain(), "client is online");
             }
             bridge::Event::Filtered(removed) => {
@@ -450,6 +460,16 @@ impl Connection {
         let Some(client) = &mut self.client else {
             return;
         };
+        if client.is_handshaking() {
+            return self.handshake(ready);
+        }
+        if self.bridge.output().is_empty() {
+            if ready.and_then(|()| client.flush()).is_err() {
+                self.input_closed = true;
+                self.on_client_gone();
+            }
+            return;
+        }
         match ready.and_then(|()| client.try_write(self.bridge.output())) {
             Ok(count) => {
                 self.stuck_until = None;
@@ -464,6 +484,9 @@ impl Connection {
     }
 
     fn read(&mut self, ready: io::Result<()>) {
+        if self.client.as_ref().is_some_and(|c| c.is_handshaking()) {
+            return self.handshake(ready);
+        }
         let mut buffer = [0; READ_BYTES];
         for _ in 0..READ_TURNS {
             let Some(client) = &mut self.client else {
@@ -476,6 +499,7 @@ impl Connection {
             {
                 Ok(0) => {
                     self.input_closed = true;
+                    self.look_for_distrust(None);
                     // A client that half-closes behind its own </stream:stream> still gets ours.
                     if !self.bridge.is_leaving() {
                         self.on_client_gone();
@@ -492,8 +516,9 @@ impl Connection {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => {
+                Err(error) => {
                     self.input_closed = true;
+                    self.look_for_distrust(Some(&error));
                     return self.on_client_gone();
                 }
             }

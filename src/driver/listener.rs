@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +16,9 @@ use super::endpoint::Endpoints;
 use super::resume::Registry;
 use super::sockets::{Listener, listeners};
 use super::watch::Watch;
-use crate::config::{Config, ListenAddress};
+use crate::config::{Config, ListenAddress, LocalTlsMode};
 use crate::connect::ConnectError;
+use crate::local_tls::{LocalTls, LocalTlsError};
 use crate::stream::STREAM_CLOSE;
 use crate::stream::error::{FaultReason, fault};
 use crate::stream::header::{ServerHeader, Version};
@@ -62,6 +64,9 @@ pub enum RunError {
         /// The address.
         address: ListenAddress,
     },
+    /// TLS is to be served, and there is nowhere to keep what that needs.
+    #[error("{0}")]
+    NoFolder(#[source] LocalTlsError),
     /// A certificate, key or proxy setting cannot be used.
     #[error("{0}")]
     Setup(#[source] ConnectError),
@@ -75,7 +80,9 @@ impl RunError {
     #[must_use]
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::Setup(_) | Self::Activation { .. } | Self::Remote { .. } => true,
+            Self::Setup(_) | Self::Activation { .. } | Self::Remote { .. } | Self::NoFolder(_) => {
+                true
+            }
             Self::Listen { .. } | Self::Signals(_) => false,
         }
     }
@@ -97,14 +104,20 @@ impl Sidecar {
     /// [`RunError::Listen`] for the first address that cannot be bound, [`RunError::Setup`] for files that
     /// cannot be read.
     pub async fn start(config: Config) -> Result<Self, RunError> {
-        Self::start_with(config, Activated::default()).await
+        Self::start_with(config, Activated::default(), None).await
     }
 
-    /// As [`Self::start`]; systemd's sockets, if there are any, replace [`Config::listen`].
+    /// As [`Self::start`]; systemd's sockets, if there are any, replace [`Config::listen`], and `authorities` is the
+    /// folder of certificate authorities ([`LocalTls::usual_folder`]), without which clients get no TLS.
     ///
     /// # Errors
-    /// As [`Self::start`], and [`RunError::Remote`].
-    pub async fn start_with(config: Config, activated: Activated) -> Result<Self, RunError> {
+    /// As [`Self::start`], and [`RunError::Remote`], [`RunError::NoFolder`].
+    pub async fn start_with(
+        config: Config,
+        activated: Activated,
+        authorities: Option<PathBuf>,
+    ) -> Result<Self, RunError> {
+        let local_tls = local_tls(&config, authorities)?;
         let endpoints = Endpoints::new(&config).map_err(RunError::Setup)?;
         let listeners = listeners(&config, activated).await?;
         let addresses = listeners.iter().map(|l| l.address.clone()).collect();
@@ -112,6 +125,7 @@ impl Sidecar {
         let shared = Arc::new(Shared {
             registry: Arc::new(Registry::new(config.limits.buffer_bytes)),
             watch: Watch::start(),
+            local_tls,
             config: Arc::new(config),
             endpoints,
         });
@@ -139,6 +153,12 @@ impl Sidecar {
         &self.addresses
     }
 
+    /// TLS towards clients; `None` where there is none.
+    #[must_use]
+    pub fn local_tls(&self) -> Option<&LocalTls> {
+        self.shared.local_tls.as_deref()
+    }
+
     /// The TCP addresses among [`Self::listening`].
     #[must_use]
     pub fn addrs(&self) -> Vec<SocketAddr> {
@@ -157,6 +177,25 @@ impl Sidecar {
             tracing::warn!("some sessions did not end in time");
         }
         self.shared.registry.close();
+    }
+}
+
+/// What serves TLS to clients, if anything does.
+fn local_tls(
+    config: &Config,
+    authorities: Option<PathBuf>,
+) -> Result<Option<Arc<LocalTls>>, RunError> {
+    match (config.local_tls, authorities) {
+        (LocalTlsMode::Off, _) => Ok(None),
+        (_, Some(folder)) => Ok(Some(Arc::new(LocalTls::new(config, folder)))),
+        // It may never be asked for.
+        (LocalTlsMode::Auto, None) => {
+            tracing::info!("clients get no TLS: {}", LocalTlsError::NoFolder);
+            Ok(None)
+        }
+        (LocalTlsMode::Optional | LocalTlsMode::Required, None) => {
+            Err(RunError::NoFolder(LocalTlsError::NoFolder))
+        }
     }
 }
 
@@ -227,12 +266,16 @@ fn refusal() -> Vec<u8> {
 ///
 /// # Errors
 /// [`RunError`] if it cannot start.
-pub async fn run(config: Config, activated: Activated) -> Result<(), RunError> {
+pub async fn run(
+    config: Config,
+    activated: Activated,
+    authorities: Option<PathBuf>,
+) -> Result<(), RunError> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     raise_open_files(config.limits.max_streams);
-    let sidecar = Sidecar::start_with(config, activated).await?;
+    let sidecar = Sidecar::start_with(config, activated, authorities).await?;
     print_ready(sidecar.listening());
     crate::systemd::ready();
     let mut watchdog = crate::systemd::watchdog_interval().map(tokio::time::interval);

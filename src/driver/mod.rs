@@ -11,6 +11,7 @@ mod resume;
 mod sockets;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod unix;
 mod watch;
 

@@ -28,7 +28,6 @@ fn keys_that_do_nothing_do_not_exist() {
         "proxy.isolate",
         "bosh.compress",
         "bosh.http_version",
-        "features.plain_without_tls",
     ] {
         let sentence = mistake(&format!("{key} = false\n"));
         assert!(
@@ -91,6 +90,7 @@ fn s29_the_stanza_limit_has_a_floor() {
 
 #[test]
 fn words() {
+    assert_snapshot!(mistake("[features]\nplain_without_tls = 'no'\n"), @r#"config.toml:2:1: features.plain_without_tls must be "offer" or "hide""#);
     assert_snapshot!(mistake("[features]\nchannel_binding = 'maybe'\n"), @r#"config.toml:2:1: features.channel_binding must be "filter" or "pass""#);
     assert_snapshot!(mistake("[log]\nformat = 'xml'\n"), @r#"config.toml:2:1: log.format must be "auto" or "json""#);
     assert_snapshot!(mistake("[log]\nlevel = 'inof'\n"), @r#"config.toml:2:1: log.level must be error, warn, info, debug or trace, or a filter like "info,xbosh=debug""#);

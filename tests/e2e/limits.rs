@@ -105,6 +105,7 @@ async fn s47_stop_with_fifty_clients() {
         server,
         cm,
         sidecar,
+        folder: _folder,
     } = Chain::start(Profile::strict()).await;
     let addr = sidecar.addrs()[0];
     let mut clients = Vec::new();

@@ -14,6 +14,7 @@ mod exchange;
 mod faults;
 mod keys;
 mod limits;
+mod local_tls;
 mod proxies;
 mod quirks;
 mod support;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use url::Url;
 use xbosh::config::{Config, Domain, Proxy, ProxySource, Tls};
-use xbosh::driver::Sidecar;
+use xbosh::driver::{Activated, Sidecar};
 use xbosh_testkit::client::{Account, Client, Mechanism, StreamError};
 use xbosh_testkit::cm::{Cm, Profile};
 use xbosh_testkit::xmpp::Server;
@@ -14,6 +14,8 @@ pub(crate) const DOMAIN: &str = "localhost";
 
 /// Server, manager and sidecar; the client logs in as `user`.
 pub(crate) struct Chain {
+    /// Of its certificate authorities.
+    pub(crate) folder: tempfile::TempDir,
     pub(crate) server: Server,
     pub(crate) cm: Cm,
     pub(crate) sidecar: Sidecar,
@@ -36,8 +38,13 @@ impl Chain {
             },
         );
         adjust(&mut config);
-        let sidecar = Sidecar::start(config).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let authorities = Some(folder.path().join("ca"));
+        let sidecar = Sidecar::start_with(config, Activated::default(), authorities)
+            .await
+            .unwrap();
         Self {
+            folder,
             server,
             cm,
             sidecar,

@@ -17,6 +17,7 @@ mod scanner;
 pub(crate) mod scram;
 mod stanza;
 mod stream;
+pub mod tls;
 
 use std::time::Duration;
 

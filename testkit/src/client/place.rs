@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::stream::{Reader, Writer};
+use super::tls::ClientTls;
 
 /// An address or a Unix socket's path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub enum Place {
     Tcp(SocketAddr),
     /// A Unix socket.
     Unix(PathBuf),
+    /// TLS over TCP.
+    Tls(SocketAddr, ClientTls),
 }
 
 impl From<SocketAddr> for Place {
@@ -36,6 +39,10 @@ impl Place {
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
                 let (read, write) = stream.into_split();
+                (Reader::new(Box::new(read)), Writer::new(Box::new(write)))
+            }
+            Self::Tls(address, tls) => {
+                let (read, write) = tokio::io::split(tls.connect(*address).await?);
                 (Reader::new(Box::new(read)), Writer::new(Box::new(write)))
             }
             Self::Unix(path) => {

@@ -135,7 +135,8 @@ impl Writer {
     /// # Errors
     /// [`ClientError::Io`].
     pub async fn send(&mut self, text: &str) -> Result<(), ClientError> {
-        Ok(self.stream.write_all(text.as_bytes()).await?)
+        self.stream.write_all(text.as_bytes()).await?;
+        Ok(self.stream.flush().await?)
     }
 
     /// Sends a chat message.
