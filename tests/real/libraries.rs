@@ -101,6 +101,31 @@ pub(crate) async fn slixmpp_on(socket: &Path, site: Site, xbosh: &Sidecar, name:
     }
 }
 
+/// A library that trusts the authority in this file; `tls` is `starttls` or `direct`.
+pub(crate) async fn over_tls(
+    slixmpp: bool,
+    tls: &str,
+    authority: &Path,
+    (site, xbosh): (Site, &Sidecar),
+    name: &str,
+) {
+    let library = if slixmpp {
+        Library::Slixmpp
+    } else {
+        Library::XmppJs
+    };
+    match library.command() {
+        Ok(mut command) => {
+            command
+                .env("XMPP_TLS", tls)
+                .env("XMPP_CA", authority)
+                .env("NODE_EXTRA_CA_CERTS", authority);
+            converse(command, site, xbosh, name).await;
+        }
+        Err(why) => skipped(&why),
+    }
+}
+
 /// Runs the script against an echo on direct TCP.
 async fn converse(mut command: Command, site: Site, xbosh: &Sidecar, name: &str) {
     let (account, mut peer) = walk::pair(site.server(), name).await;

@@ -18,6 +18,7 @@ mod ghost;
 mod harness;
 mod keys;
 mod libraries;
+mod local_tls;
 mod managed;
 mod matrix;
 mod resume_libraries;

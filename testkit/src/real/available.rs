@@ -25,6 +25,8 @@ pub enum Program {
     Nginx,
     /// The command-line HTTP client.
     Curl,
+    /// The command-line TLS client.
+    Openssl,
 }
 
 impl Program {
@@ -39,6 +41,7 @@ impl Program {
             Self::Dante => "dante",
             Self::Nginx => "nginx",
             Self::Curl => "curl",
+            Self::Openssl => "openssl",
         }
     }
 
@@ -51,7 +54,8 @@ impl Program {
             | Self::Tinyproxy
             | Self::Microsocks
             | Self::Nginx
-            | Self::Curl => self.name(),
+            | Self::Curl
+            | Self::Openssl => self.name(),
         }
     }
 

@@ -21,6 +21,7 @@ const SOCKET: &str = "socket";
 #[derive(Debug)]
 pub struct Sidecar {
     process: Child,
+    binary: PathBuf,
     addr: SocketAddr,
     folder: tempfile::TempDir,
 }
@@ -98,6 +99,7 @@ impl Sidecar {
         let line = receive.recv_timeout(Duration::from_secs(10));
         let mut sidecar = Self {
             process,
+            binary: binary.to_owned(),
             addr: ([127, 0, 0, 1], 0).into(),
             folder,
         };
@@ -127,6 +129,26 @@ impl Sidecar {
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.folder.path().join(SOCKET)
+    }
+
+    /// Runs another command of the program with the same configuration and folders, and gives what it prints.
+    ///
+    /// # Errors
+    /// Its exit code and what it says.
+    pub fn command(&self, args: &[&str]) -> Result<String, String> {
+        let done = Command::new(&self.binary)
+            .args(args)
+            .arg("--config")
+            .arg(self.folder.path().join("config.toml"))
+            .env("XDG_STATE_HOME", self.folder.path())
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| error.to_string())?;
+        let errors = String::from_utf8_lossy(&done.stderr);
+        match done.status.success() {
+            true => Ok(String::from_utf8_lossy(&done.stdout).into_owned()),
+            false => Err(format!("{args:?}: {}: {errors}", done.status)),
+        }
     }
 
     /// Its process id.

@@ -1,4 +1,8 @@
-"""Logs in with slixmpp on plain TCP or through the Unix socket XMPP_SOCKET, sends numbered messages to an echo, waits for each, logs out."""
+"""Logs in with slixmpp, sends numbered messages to an echo, waits for each, logs out.
+
+On plain TCP, through the Unix socket XMPP_SOCKET, or with its default security if XMPP_CA is the file of the authority to
+trust: by STARTTLS alone, or by direct TLS alone, as XMPP_TLS says.
+"""
 
 import asyncio
 import os
@@ -9,16 +13,18 @@ import slixmpp
 
 class Chat(slixmpp.ClientXMPP):
     def __init__(self):
+        tls = os.environ.get("XMPP_TLS")
         # Passwords over plain TCP stay on this machine.
-        mechanisms = {"unencrypted_plain": True, "unencrypted_scram": True}
+        mechanisms = {} if tls else {"unencrypted_plain": True, "unencrypted_scram": True}
         super().__init__(
             os.environ["XMPP_JID"],
             os.environ["XMPP_PASSWORD"],
             plugin_config={"feature_mechanisms": mechanisms},
         )
-        self.enable_starttls = False
-        self.enable_direct_tls = False
-        self.enable_plaintext = True
+        self.enable_starttls = tls == "starttls"
+        self.enable_direct_tls = tls == "direct"
+        self.enable_plaintext = not tls
+        self.ca_certs = os.environ.get("XMPP_CA")
         self.peer = os.environ["XMPP_PEER"]
         self.wanted = [f"echo {n}" for n in range(int(os.environ["XMPP_MESSAGES"]))]
         self.got = []

@@ -1,4 +1,4 @@
-// Logs in with @xmpp/client on plain TCP, sends numbered messages to an echo, waits for each, logs out.
+// Logs in with @xmpp/client by TCP, or direct TLS if XMPP_TLS says so, sends numbered messages to an echo, waits for each, logs out.
 
 import { webcrypto } from "node:crypto";
 import { pathToFileURL } from "node:url";
@@ -7,14 +7,14 @@ import { pathToFileURL } from "node:url";
 globalThis.crypto ??= webcrypto;
 
 const { client, xml } = await import(pathToFileURL(process.env.XMPP_CLIENT).href);
-const { XMPP_HOST, XMPP_PORT, XMPP_JID, XMPP_PASSWORD, XMPP_PEER, XMPP_MESSAGES } = process.env;
+const { XMPP_TLS, XMPP_HOST, XMPP_PORT, XMPP_JID, XMPP_PASSWORD, XMPP_PEER, XMPP_MESSAGES } = process.env;
 const [username, domain] = XMPP_JID.split("@");
 const count = Number(XMPP_MESSAGES);
 const echoes = [];
 
-// Over plain TCP it chooses SCRAM and refuses PLAIN.
+// It takes STARTTLS where it is offered. Over plain TCP it chooses SCRAM and refuses PLAIN.
 const xmpp = client({
-  service: `xmpp://${XMPP_HOST}:${XMPP_PORT}`,
+  service: `${XMPP_TLS === "direct" ? "xmpps" : "xmpp"}://${XMPP_HOST}:${XMPP_PORT}`,
   domain,
   username,
   password: XMPP_PASSWORD,
