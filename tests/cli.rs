@@ -330,7 +330,7 @@ fn a_configuration_that_cannot_be_used() {
     xbosh: typo.toml:2:1: unknown key bosh.wiat; did you mean bosh.wait?
     xbosh: secret.toml holds a password and others can read it: chmod 600 secret.toml
     xbosh: tls.ca_file = missing.pem: no such file or directory
-    xbosh: --listen: listen has 0.0.0.0:0, which other machines can reach, and the way from a client to xbosh is not encrypted; set allow_remote_clients = true if that is what you want
+    xbosh: --listen: listen has 0.0.0.0:0, which other machines can reach; set allow_remote_clients = true if that is what you want: clients there are then served over TLS only
     xbosh: --log: log.level must be error, warn, info, debug or trace, or a filter like "info,xbosh=debug"
     xbosh: --proxy: proxy.url must be "env", "none", or a URL with http://, https://, socks5:// or socks5h://
     xbosh: --domain: domains."a@b" is no domain name

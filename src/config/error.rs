@@ -89,8 +89,8 @@ pub enum ConfigError {
     },
     /// An address that other machines can reach, and no leave for it.
     #[error(
-        "{place}: listen has {address}, which other machines can reach, and the way from a client to xbosh is not \
-         encrypted; set allow_remote_clients = true if that is what you want"
+        "{place}: listen has {address}, which other machines can reach; set allow_remote_clients = true if that is \
+         what you want: clients there are then served over TLS only"
     )]
     Remote {
         /// Where it stands.

@@ -70,9 +70,7 @@ fn check_listen(draft: &Draft, warnings: &mut Vec<String>) -> Result<(), ConfigE
                 address: address.clone(),
             });
         }
-        warnings.push(format!(
-            "clients on other machines can reach {address}; their passwords travel in the clear"
-        ));
+        warnings.push(config.remote_warning(address));
     }
     Ok(())
 }

@@ -273,6 +273,19 @@ pub enum LogFormat {
     Json,
 }
 
+impl Config {
+    /// S-01: what is to be known of an address that other machines can reach.
+    pub(crate) fn remote_warning(&self, address: &ListenAddress) -> String {
+        let how = match self.local_tls {
+            LocalTlsMode::Off => "they are refused, since local_tls.mode is \"off\"",
+            LocalTlsMode::Auto | LocalTlsMode::Optional | LocalTlsMode::Required => {
+                "they are served over TLS only"
+            }
+        };
+        format!("clients on other machines can reach {address}: {how}")
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {

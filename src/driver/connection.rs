@@ -223,7 +223,9 @@ impl Connection {
     }
 
     fn wants_bytes(&self) -> bool {
-        self.bridge.wants_client_bytes() || self.client.as_ref().is_some_and(|c| c.is_handshaking())
+        // A handshake that waits for the socket to take something reads nothing meanwhile.
+        let shakes = |client: &Client| client.is_handshaking() && !client.has_unwritten();
+        self.bridge.wants_client_bytes() || self.client.as_ref().is_some_and(shakes)
     }
 
     fn has_output(&self) -> bool {

@@ -56,9 +56,8 @@ pub enum RunError {
     },
     /// S-01: systemd passes a socket that other machines can reach, and there is no leave for it.
     #[error(
-        "systemd passes the socket {address}, which other machines can reach, and the way from a client to xbosh is \
-         not encrypted; change ListenStream= in xbosh.socket, or set allow_remote_clients = true if that is what you \
-         want"
+        "systemd passes the socket {address}, which other machines can reach; change ListenStream= in xbosh.socket, \
+         or set allow_remote_clients = true if that is what you want: clients there are then served over TLS only"
     )]
     Remote {
         /// The address.

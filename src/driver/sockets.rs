@@ -84,9 +84,7 @@ pub(super) async fn listeners(
             if !config.allow_remote_clients {
                 return Err(RunError::Remote { address });
             }
-            tracing::warn!(
-                "clients on other machines can reach {address}; their passwords travel in the clear"
-            );
+            tracing::warn!("{}", config.remote_warning(&address));
         }
         let socket = match socket {
             Socket::Tcp(listener) => TcpListener::from_std(listener).map(Accepting::Tcp),

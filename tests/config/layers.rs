@@ -191,5 +191,5 @@ fn remote_clients_are_allowed_with_a_warning() {
         Folder::new("listen = ['0.0.0.0:5222', '127.0.0.2:5222', '[::ffff:127.0.0.1]:1']\nallow_remote_clients = true\n")
             .load(&[])
             .unwrap();
-    insta::assert_snapshot!(loaded.warnings.join("\n"), @"clients on other machines can reach 0.0.0.0:5222; their passwords travel in the clear");
+    insta::assert_snapshot!(loaded.warnings.join("\n"), @"clients on other machines can reach 0.0.0.0:5222: they are served over TLS only");
 }

@@ -107,7 +107,7 @@ fn addresses() {
     assert_snapshot!(mistake("listen = ['localhost:5222']\n"), @r#"config.toml:1:1: listen has "localhost:5222", which is neither an address and port like "127.0.0.1:5222" nor a socket like "unix:/path""#);
     assert_snapshot!(mistake("listen = []\n"), @"config.toml:1:1: listen is empty: it must hold at least one address");
     assert_snapshot!(mistake("listen = ['[::1]:5222', '[::1]:5222']\n"), @"config.toml:1:1: listen has [::1]:5222 twice");
-    assert_snapshot!(mistake("listen = ['0.0.0.0:5222']\n"), @"config.toml:1:1: listen has 0.0.0.0:5222, which other machines can reach, and the way from a client to xbosh is not encrypted; set allow_remote_clients = true if that is what you want");
+    assert_snapshot!(mistake("listen = ['0.0.0.0:5222']\n"), @"config.toml:1:1: listen has 0.0.0.0:5222, which other machines can reach; set allow_remote_clients = true if that is what you want: clients there are then served over TLS only");
     assert_snapshot!(mistake("listen = ['unix:/run/x', 'unix:/run/x']\n"), @"config.toml:1:1: listen has unix:/run/x twice");
     config("listen = ['127.0.0.1:0', '127.0.0.1:0', '127.8.8.8:5222']\n");
 }
@@ -207,7 +207,7 @@ fn files() {
 fn variables_and_flags_are_named() {
     let folder = Folder::new("");
     assert_snapshot!(folder.mistake(&[("XBOSH_BOSH__WAIT", "long")]), @"environment variable XBOSH_BOSH__WAIT: bosh.wait must be an integer, not a string");
-    assert_snapshot!(folder.mistake(&[("XBOSH_LISTEN", "0.0.0.0:5222")]), @"environment variable XBOSH_LISTEN: listen has 0.0.0.0:5222, which other machines can reach, and the way from a client to xbosh is not encrypted; set allow_remote_clients = true if that is what you want");
+    assert_snapshot!(folder.mistake(&[("XBOSH_LISTEN", "0.0.0.0:5222")]), @"environment variable XBOSH_LISTEN: listen has 0.0.0.0:5222, which other machines can reach; set allow_remote_clients = true if that is what you want: clients there are then served over TLS only");
     assert_snapshot!(folder.mistake(&[("XBOSH_PROXY__URL", "5")]), @r#"environment variable XBOSH_PROXY__URL: proxy.url must be "env", "none", or a URL with http://, https://, socks5:// or socks5h://"#);
     let flags = |flags: Flags| flag_mistake("", flags);
     let domain = |domain: &str, url: &str| Flags {
@@ -220,5 +220,5 @@ fn variables_and_flags_are_named() {
     assert_snapshot!(flags(Flags { log: Some("loud".into()), ..Flags::default() }), @r#"--log: log.level must be error, warn, info, debug or trace, or a filter like "info,xbosh=debug""#);
     assert_snapshot!(flags(Flags { proxy: Some("ftp://x.example".into()), ..Flags::default() }), @r#"--proxy: proxy.url must be "env", "none", or a URL with http://, https://, socks5:// or socks5h://"#);
     let remote = vec!["192.0.2.1:5222".parse().unwrap()];
-    assert_snapshot!(flags(Flags { listen: remote, ..Flags::default() }), @"--listen: listen has 192.0.2.1:5222, which other machines can reach, and the way from a client to xbosh is not encrypted; set allow_remote_clients = true if that is what you want");
+    assert_snapshot!(flags(Flags { listen: remote, ..Flags::default() }), @"--listen: listen has 192.0.2.1:5222, which other machines can reach; set allow_remote_clients = true if that is what you want: clients there are then served over TLS only");
 }

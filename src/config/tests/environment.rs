@@ -104,7 +104,7 @@ fn bad_flags_are_named() {
     assert_snapshot!(sentences.join("\n"), @r#"
     --log: log.level must be error, warn, info, debug or trace, or a filter like "info,xbosh=debug"
     --proxy: proxy.url must be "env", "none", or a URL with http://, https://, socks5:// or socks5h://
-    --listen: listen has 0.0.0.0:5222, which other machines can reach, and the way from a client to xbosh is not encrypted; set allow_remote_clients = true if that is what you want
+    --listen: listen has 0.0.0.0:5222, which other machines can reach; set allow_remote_clients = true if that is what you want: clients there are then served over TLS only
     "#);
 }
 

@@ -312,14 +312,14 @@ fn s01_listening_for_other_machines_needs_an_explicit_key() {
         "listen = ['127.0.0.1:5222', '[::]:5222']",
         "listen = ['192.0.2.1:5222']",
     ]), @"
-    config.toml:1:1: listen has 0.0.0.0:5222, which other machines can reach, and the way from a client to xbosh is not encrypted; set allow_remote_clients = true if that is what you want
-    config.toml:1:1: listen has [::]:5222, which other machines can reach, and the way from a client to xbosh is not encrypted; set allow_remote_clients = true if that is what you want
-    config.toml:1:1: listen has 192.0.2.1:5222, which other machines can reach, and the way from a client to xbosh is not encrypted; set allow_remote_clients = true if that is what you want
+    config.toml:1:1: listen has 0.0.0.0:5222, which other machines can reach; set allow_remote_clients = true if that is what you want: clients there are then served over TLS only
+    config.toml:1:1: listen has [::]:5222, which other machines can reach; set allow_remote_clients = true if that is what you want: clients there are then served over TLS only
+    config.toml:1:1: listen has 192.0.2.1:5222, which other machines can reach; set allow_remote_clients = true if that is what you want: clients there are then served over TLS only
     ");
     let text = "listen = ['127.0.0.9:1', '[::1]:1', '192.0.2.1:5222']\nallow_remote_clients = true";
     let loaded = Files::new(text).load_with(&[]).unwrap();
     assert_eq!(loaded.config.listen.len(), 3);
-    assert_snapshot!(loaded.warnings.join("\n"), @"clients on other machines can reach 192.0.2.1:5222; their passwords travel in the clear");
+    assert_snapshot!(loaded.warnings.join("\n"), @"clients on other machines can reach 192.0.2.1:5222: they are served over TLS only");
     let loopback = Files::new("allow_remote_clients = true").load_with(&[]);
     assert!(loopback.unwrap().warnings.is_empty());
 }

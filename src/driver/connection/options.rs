@@ -1,9 +1,12 @@
 //! What a bridge is told of the configuration.
 
+use std::sync::Arc;
+
 use super::super::client::Peer;
 use super::{Shared, random};
 use crate::bridge;
-use crate::config::{ChannelBinding, LocalTlsMode, PlainWithoutTls, StreamManagementMode};
+use crate::config::{ChannelBinding, Config, LocalTlsMode, PlainWithoutTls, StreamManagementMode};
+use crate::local_tls::LocalTls;
 use crate::{stream, xml};
 
 pub(super) fn bridge_options(shared: &Shared, peer: &Peer) -> bridge::Options {
@@ -41,22 +44,57 @@ pub(super) fn bridge_options(shared: &Shared, peer: &Peer) -> bridge::Options {
             StreamManagementMode::Pass => bridge::Mode::Pass,
             StreamManagementMode::Off => bridge::Mode::Off,
         },
-        tls: tls_options(shared, peer),
+        tls: tls_options(config, shared.local_tls.clone(), peer),
         random: Box::new(random),
     }
 }
 
-fn tls_options(shared: &Shared, peer: &Peer) -> bridge::TlsOptions {
-    let local_tls = shared.local_tls.clone();
+fn tls_options(
+    config: &Config,
+    local_tls: Option<Arc<LocalTls>>,
+    peer: &Peer,
+) -> bridge::TlsOptions {
     bridge::TlsOptions {
         served: local_tls.is_some(),
         // S-01: what another machine sends is not for everybody on the way.
-        required: shared.config.local_tls == LocalTlsMode::Required || !peer.is_loopback(),
+        required: config.local_tls == LocalTlsMode::Required || !peer.is_loopback(),
         advertised: Box::new(move |domain| {
-            local_tls
-                .as_ref()
-                .is_some_and(|tls| tls.is_advertised(domain))
+            let tls = local_tls.as_ref();
+            tls.is_some_and(|tls| tls.is_advertised(domain))
         }),
-        hide_plain: shared.config.features.plain_without_tls == PlainWithoutTls::Hide,
+        hide_plain: config.features.plain_without_tls == PlainWithoutTls::Hide,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// S-01, S-37: who needs TLS, and who is served it, in each mode.
+    #[test]
+    fn s01_who_needs_tls() {
+        let folder = tempfile::tempdir().unwrap();
+        let near = Peer::Tcp(([127, 0, 0, 1], 1).into());
+        let far = Peer::Tcp(([192, 0, 2, 1], 1).into());
+        for (mode, near_needs, advertised) in [
+            (LocalTlsMode::Off, false, false),
+            (LocalTlsMode::Auto, false, false),
+            (LocalTlsMode::Optional, false, true),
+            (LocalTlsMode::Required, true, true),
+        ] {
+            let config = Config {
+                local_tls: mode,
+                ..Config::default()
+            };
+            let tls = (mode != LocalTlsMode::Off)
+                .then(|| Arc::new(LocalTls::new(&config, folder.path().join("ca"))));
+            for (peer, required) in [(&near, near_needs), (&far, true)] {
+                let options = tls_options(&config, tls.clone(), peer);
+                assert_eq!(options.required, required, "{mode:?} {peer}");
+                assert_eq!(options.served, mode != LocalTlsMode::Off);
+                assert_eq!((options.advertised)("example.org"), advertised);
+                assert!(!options.hide_plain);
+            }
+        }
     }
 }
