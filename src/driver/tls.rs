@@ -14,8 +14,8 @@ use super::client::Socket;
 const WRITE_BYTES: usize = 16 * 1024;
 /// Most that waits to be written, records of the handshake aside.
 const BUFFER_BYTES: usize = 2 * WRITE_BYTES;
-/// A fatal `unrecognized_name` alert (RFC 6066 section 3) of before any key: what [`Acceptor`] cannot say.
-const UNRECOGNIZED_NAME: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 112];
+/// A fatal alert of before any key, without its last byte: what [`Acceptor`] cannot say.
+const ALERT: [u8; 6] = [0x15, 3, 3, 0, 2, 2];
 
 /// Why a handshake failed.
 #[derive(Debug, thiserror::Error)]
@@ -97,8 +97,17 @@ enum State {
     Dead,
 }
 
-/// Picks the certificate for the name that the client asks for; none: it is refused.
-pub(super) type Choose<'a> = dyn FnMut(Option<&str>) -> Option<Arc<ServerConfig>> + 'a;
+/// Why a client gets no certificate, and the alert that says so.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Refusal {
+    /// There is none by the name that it asks for (RFC 6066 section 3).
+    UnrecognizedName = 112,
+    /// We cannot make or read it.
+    InternalError = 80,
+}
+
+/// Picks the certificate for the name that the client asks for.
+pub(super) type Choose<'a> = dyn FnMut(Option<&str>) -> Result<Arc<ServerConfig>, Refusal> + 'a;
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -258,9 +267,12 @@ impl Tls {
             Ok(None) => return Ok(Some(State::Hello(acceptor))),
             Err((error, alert)) => return Err(refuse(error, alert, &mut raw)),
         };
-        let Some(config) = choose(accepted.client_hello().server_name()) else {
-            let _ = raw.write(&UNRECOGNIZED_NAME);
-            return Err(HandshakeError::NoCertificate);
+        let config = match choose(accepted.client_hello().server_name()) {
+            Ok(config) => config,
+            Err(refusal) => {
+                let _ = raw.write(&[&ALERT[..], &[refusal as u8]].concat());
+                return Err(HandshakeError::NoCertificate);
+            }
         };
         match accepted.into_connection(config) {
             Ok(mut connection) => {

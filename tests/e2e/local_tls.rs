@@ -530,6 +530,59 @@ async fn late_distrust_is_told() {
     log.line(&["INFO", "`xbosh ca trust localhost`"]).await;
 }
 
+/// A damaged authority is told of, never replaced; who needs none does not notice.
+#[tokio::test]
+async fn a_damaged_authority_is_told() {
+    let chain = chain().await;
+    let pem = ca(&chain, DOMAIN);
+    let key = chain
+        .folder
+        .path()
+        .join("ca")
+        .join(DOMAIN)
+        .join("ca-key.pem");
+    std::fs::write(&key, "nonsense").unwrap();
+    let (_guard, log) = log();
+    for tls in [
+        ClientTls::direct(&pem, DOMAIN),
+        ClientTls::starttls(&pem, DOMAIN),
+    ] {
+        log.0.lock().unwrap().clear();
+        let error = tls.connect(chain.addr()).await.unwrap_err();
+        assert!(reason(&error).contains("InternalError"), "{error:?}");
+        log.line(&["WARN", "client=127.0.0.1:", key.to_str().unwrap()])
+            .await;
+    }
+    assert_eq!(std::fs::read_to_string(&key).unwrap(), "nonsense");
+    chain.login().await.logout().await.unwrap();
+}
+
+/// Nothing says whose certificate to show: a name, a default domain, or a client before.
+#[tokio::test]
+async fn nobody_is_meant() {
+    let chain = Chain::start_with(Profile::strict(), |config| {
+        two_domains(config);
+        config.default_domain = None;
+    })
+    .await;
+    let pem = ca(&chain, DOMAIN);
+    let (_guard, log) = log();
+    let error = ClientTls::direct(&pem, DOMAIN)
+        .connect(chain.addr())
+        .await
+        .unwrap_err();
+    assert!(reason(&error).contains("UnrecognisedName"), "{error:?}");
+    log.line(&["WARN", "set default_domain"]).await;
+    // By STARTTLS the header has said it.
+    login(&chain, starttls(&chain))
+        .await
+        .logout()
+        .await
+        .unwrap();
+    // And the next one means the same.
+    login(&chain, direct(&chain)).await.logout().await.unwrap();
+}
+
 /// The first bytes of an honest ClientHello.
 async fn hello(chain: &Chain) -> Vec<u8> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -231,3 +231,37 @@ async fn openssl_without_trust() {
     let line = log.lines().find(|line| line.contains("WARN"));
     assert!(line.is_some_and(|line| line.contains(&advice)), "{log}");
 }
+
+/// A client that renegotiates (TLS 1.2) is told no, again and again, or closed; others go on.
+#[tokio::test]
+async fn openssl_renegotiates() {
+    if !available::all(&[Program::Openssl]) {
+        return;
+    }
+    let Some((xbosh, authority)) = trusted(Site::Prosody) else {
+        return;
+    };
+    let server = Site::Prosody.server();
+    let mut process = Command::new("openssl")
+        .args(["s_client", "-connect", &xbosh.addr().to_string(), "-tls1_2"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut input = process.stdin.take().unwrap();
+    input.write_all(b"R\nR\nR\n").await.unwrap();
+    let done = tokio::time::timeout(Duration::from_secs(20), process.wait_with_output())
+        .await
+        .expect("it is closed")
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(
+        said.contains("RENEGOTIATING") && said.contains("error"),
+        "{said}"
+    );
+    let pem = std::fs::read_to_string(authority).unwrap();
+    let place = Place::Tls(xbosh.addr(), ClientTls::direct(&pem, server.domain()));
+    walk::session(place, server, Mechanism::Scram, "beside-renegotiation").await;
+}

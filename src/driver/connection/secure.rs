@@ -5,7 +5,7 @@ use std::io;
 use bytes::BytesMut;
 
 use super::super::clock;
-use super::super::tls::{HandshakeError, says_distrust};
+use super::super::tls::{HandshakeError, Refusal, says_distrust};
 use super::Connection;
 use crate::local_tls::LocalTlsError;
 use crate::stream::header::normalise_domain;
@@ -66,14 +66,11 @@ impl Connection {
             });
             let (domain, config) = match found {
                 Ok(found) => found,
-                Err(error) => {
-                    log_no_certificate(&error, peer);
-                    return None;
-                }
+                Err(error) => return Err(refusal(&error, peer)),
             };
             turning.named = named.filter(|named| *named == domain);
             turning.shown = Some(domain);
-            Some(config)
+            Ok(config)
         };
         let result = ready
             .map_err(HandshakeError::Io)
@@ -146,11 +143,19 @@ impl Connection {
 }
 
 /// What a client did is its own affair; what is wrong with our files is the user's.
-fn log_no_certificate(error: &LocalTlsError, peer: &super::Peer) {
+fn refusal(error: &LocalTlsError, peer: &super::Peer) -> Refusal {
     match error {
         LocalTlsError::NotAllowed { .. } | LocalTlsError::BadName { .. } => {
             tracing::info!(client = %peer, "refused TLS: {error}");
+            Refusal::UnrecognizedName
         }
-        error => tracing::warn!(client = %peer, "no TLS with the client: {error}"),
+        LocalTlsError::NoName => {
+            tracing::warn!(client = %peer, "refused TLS: {error}");
+            Refusal::UnrecognizedName
+        }
+        error => {
+            tracing::warn!(client = %peer, "no TLS with the client: {error}");
+            Refusal::InternalError
+        }
     }
 }

@@ -89,7 +89,7 @@ reasons! {
         "xbosh is set to serve clients over TLS only. Switch on STARTTLS or direct TLS in the client, or set local_tls.mode.";
     /// A client on another machine, and no TLS to protect what it sends.
     RemoteWithoutTls = "S-01" PolicyViolation "tls-required"
-        "xbosh serves clients on other machines over TLS only, and its local_tls.mode is off. Run xbosh on the client's machine.";
+        "xbosh serves clients on other machines over TLS only, and serves none here. Set local_tls.mode, or run xbosh on the client's machine.";
     /// PLAIN is all there is, and hidden.
     PlainHidden = "S-45" PolicyViolation "no-usable-mechanism"
         "The server offers only PLAIN, which xbosh hides without TLS. Switch on TLS in the client, or set features.plain_without_tls.";

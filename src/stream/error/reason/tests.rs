@@ -40,7 +40,7 @@ fn the_table() {
     S-37 policy-violation tls-required
          xbosh is set to serve clients over TLS only. Switch on STARTTLS or direct TLS in the client, or set local_tls.mode.
     S-01 policy-violation tls-required
-         xbosh serves clients on other machines over TLS only, and its local_tls.mode is off. Run xbosh on the client's machine.
+         xbosh serves clients on other machines over TLS only, and serves none here. Set local_tls.mode, or run xbosh on the client's machine.
     S-45 policy-violation no-usable-mechanism
          The server offers only PLAIN, which xbosh hides without TLS. Switch on TLS in the client, or set features.plain_without_tls.
     E-06 unsupported-version -
