@@ -90,7 +90,7 @@ pub(super) struct Tls {
 }
 
 enum State {
-    Hello(Acceptor),
+    Hello(Box<Acceptor>),
     Handshake(Box<ServerConnection>),
     Open(Box<ServerConnection>),
     /// The handshake failed.
@@ -155,7 +155,7 @@ impl Tls {
     /// A handshake that begins with `received`.
     pub(super) fn new(received: BytesMut) -> Self {
         Self {
-            state: State::Hello(Acceptor::default()),
+            state: State::Hello(Box::default()),
             received,
             ready: false,
             failed: None,
@@ -249,7 +249,7 @@ impl Tls {
     /// Looks for a whole ClientHello. `None`: go on at once.
     fn hello(
         &mut self,
-        mut acceptor: Acceptor,
+        mut acceptor: Box<Acceptor>,
         socket: &Socket,
         choose: &mut Choose<'_>,
     ) -> Result<Option<State>, HandshakeError> {
