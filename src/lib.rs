@@ -1,4 +1,4 @@
-//! xbosh carries XMPP clients that speak plain TCP through networks that let only web traffic out.
+//! xbosh carries XMPP clients, with TLS or without, through networks that let only web traffic out.
 //!
 //! ```text
 //! client TCP ─▶ xml ─▶ bridge ─▶ bosh ─▶ http ─▶ connect ─▶ wire   (stanza → <body/> → POST → CONNECT/SOCKS5/TLS)

@@ -3,8 +3,8 @@
 mod handover;
 mod options;
 mod secure;
+mod socket;
 
-use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::handover::{next, returned};
 use self::options::bridge_options;
 use self::secure::Turning;
+use self::socket::{readable, writable};
 use super::client::{Client, Peer};
 use super::clock;
 use super::endpoint::{Endpoints, Resolved, redirect_target};
@@ -31,11 +32,6 @@ use crate::stream::error::FaultReason;
 const LINGER: Duration = Duration::from_secs(5);
 /// The same when the sidecar stops: one client that is slow must not take up all the time there is (S-47).
 const LINGER_STOPPING: Duration = Duration::from_secs(1);
-/// Bytes read from a client at once.
-const READ_BYTES: usize = 32 * 1024;
-/// Bytes read from one client before others get a turn.
-const READ_TURNS: usize = 4;
-
 type Resolving =
     std::pin::Pin<Box<dyn Future<Output = Result<Resolved, (FaultReason, String)>> + Send>>;
 type Finished = (RequestKey, Result<Result<HttpReply, Failure>, Aborted>);
@@ -220,31 +216,6 @@ impl Connection {
                 }
             }
         }
-    }
-
-    fn wants_bytes(&self) -> bool {
-        // A handshake that waits for the socket to take something reads nothing meanwhile.
-        let shakes = |client: &Client| client.is_handshaking() && !client.has_unwritten();
-        self.bridge.wants_client_bytes() || self.client.as_ref().is_some_and(shakes)
-    }
-
-    fn has_output(&self) -> bool {
-        !self.bridge.output().is_empty() || self.client.as_ref().is_some_and(|c| c.has_unwritten())
-    }
-
-    /// Everything that will ever be said to the client has left.
-    fn has_said_all(&mut self) -> bool {
-        if !self.bridge.is_client_closed() || !self.bridge.output().is_empty() {
-            return false;
-        }
-        if !self.output_closed
-            && let Some(client) = &mut self.client
-        {
-            client.finish();
-            // A client that is gone shows when it is read or closed.
-            let _ = client.flush();
-        }
-        !self.has_output()
     }
 
     /// Drains everything the bridge wants done now.
@@ -457,96 +428,6 @@ impl Connection {
         }
     }
 
-    fn write(&mut self, ready: io::Result<()>) {
-        let now = clock::now();
-        let Some(client) = &mut self.client else {
-            return;
-        };
-        if client.is_handshaking() {
-            return self.handshake(ready);
-        }
-        if self.bridge.output().is_empty() {
-            if ready.and_then(|()| client.flush()).is_err() {
-                self.input_closed = true;
-                self.on_client_gone();
-            }
-            return;
-        }
-        match ready.and_then(|()| client.try_write(self.bridge.output())) {
-            Ok(count) => {
-                self.stuck_until = None;
-                self.bridge.consume_output(count, now);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => {
-                self.input_closed = true;
-                self.on_client_gone();
-            }
-        }
-    }
-
-    fn read(&mut self, ready: io::Result<()>) {
-        if self.client.as_ref().is_some_and(|c| c.is_handshaking()) {
-            return self.handshake(ready);
-        }
-        let mut buffer = [0; READ_BYTES];
-        for _ in 0..READ_TURNS {
-            let Some(client) = &mut self.client else {
-                return;
-            };
-            match ready
-                .as_ref()
-                .map_err(|e| io::Error::from(e.kind()))
-                .and_then(|()| client.try_read(&mut buffer))
-            {
-                Ok(0) => {
-                    self.input_closed = true;
-                    self.look_for_distrust(None);
-                    // A client that half-closes behind its own </stream:stream> still gets ours.
-                    if !self.bridge.is_leaving() {
-                        self.on_client_gone();
-                    }
-                    return;
-                }
-                // Closed already: what still comes is thrown away until the client closes too.
-                Ok(_) if self.output_closed => {}
-                Ok(count) => {
-                    self.bridge
-                        .handle_client_bytes(&buffer[..count], clock::now());
-                    if count < READ_BYTES || !self.bridge.wants_client_bytes() {
-                        return;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => {
-                    self.input_closed = true;
-                    self.look_for_distrust(Some(&error));
-                    return self.on_client_gone();
-                }
-            }
-        }
-    }
-
-    fn on_client_gone(&mut self) {
-        let was_closed = self.bridge.is_client_closed();
-        self.bridge.handle_client_gone(clock::now());
-        if self.bridge.is_away() {
-            self.client = None;
-            tracing::info!(client = %self.peer, domain = self.bridge.domain(), "client went away, its stream waits for it");
-        } else if !was_closed {
-            tracing::info!(client = %self.peer, domain = self.bridge.domain(), "client went away");
-        }
-    }
-
-    async fn close_output(&mut self) {
-        self.output_closed = true;
-        match &mut self.client {
-            // Fails only if the client is gone, which is what we want.
-            Some(client) => drop(client.shutdown().await),
-            None => self.input_closed = true,
-        }
-    }
-
     /// T-32: the machine slept, or its network changed: what is under way may be dead without knowing it.
     fn on_change(&mut self, change: Change) {
         let Some(manager) = &self.manager else { return };
@@ -569,15 +450,6 @@ impl Connection {
                 self.bridge.handle_renewal(Duration::ZERO, now);
             }
             Change::Network => self.bridge.handle_network(now),
-        }
-    }
-
-    /// A client that is to be told its stream's end, and does not read, is given up after a while.
-    fn watch_last_words(&mut self, written: bool) {
-        if written || self.output_closed || !self.bridge.is_client_closed() {
-            self.stuck_until = None;
-        } else {
-            self.stuck_until.get_or_insert(clock::now() + LINGER);
         }
     }
 
@@ -612,20 +484,6 @@ fn plain(url: &url::Url) -> String {
 async fn found(resolving: &mut Option<Resolving>) -> Result<Resolved, (FaultReason, String)> {
     match resolving {
         Some(resolving) => resolving.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn writable(client: Option<&Client>) -> io::Result<()> {
-    match client {
-        Some(client) => client.writable().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn readable(client: Option<&Client>) -> io::Result<()> {
-    match client {
-        Some(client) => client.readable().await,
         None => std::future::pending().await,
     }
 }

@@ -8,6 +8,7 @@ mod odd;
 mod relay;
 mod resume;
 mod starttls;
+mod tls;
 mod vanish;
 
 use std::time::{Duration, Instant};

@@ -1,13 +1,13 @@
-//! Local TLS as the stream sees it: S-02, S-37, S-45 and the peers of S-01.
+//! STARTTLS as the stream sees it (S-37).
 
 use super::*;
 use crate::bridge::TlsOptions;
 
-const STARTTLS: &str = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
+pub(super) const STARTTLS: &str = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
 const PROCEED: &str = "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
 const REFUSED: &str = "<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:stream>";
 
-fn options(advertised: bool) -> TlsOptions {
+pub(super) fn options(advertised: bool) -> TlsOptions {
     TlsOptions {
         served: true,
         required: false,
@@ -19,17 +19,17 @@ fn options(advertised: bool) -> TlsOptions {
     }
 }
 
-fn rig(tls: TlsOptions) -> Rig {
+pub(super) fn rig(tls: TlsOptions) -> Rig {
     Rig::with_tls(HeaderRules::default(), tls)
 }
 
-fn advertising() -> Rig {
+pub(super) fn advertising() -> Rig {
     rig(options(true))
 }
 
 impl Rig {
     /// The shell was asked for TLS since the last call; the bytes that it starts with.
-    fn turns(&mut self) -> Option<Vec<u8>> {
+    pub(super) fn turns(&mut self) -> Option<Vec<u8>> {
         let at = self
             .events
             .iter()
@@ -40,13 +40,13 @@ impl Rig {
         }
     }
 
-    fn secured(&mut self, sni: Option<&str>) {
+    pub(super) fn secured(&mut self, sni: Option<&str>) {
         self.bridge.handle_secured(sni.map(str::to_owned), self.now);
         self.settle();
     }
 
     /// `<starttls/>` was sent, `<proceed/>` comes, TLS is there.
-    fn starttls(&mut self) {
+    pub(super) fn starttls(&mut self) {
         self.client(STARTTLS);
         assert_eq!(self.output(), PROCEED);
         assert_eq!(self.turns(), Some(Vec::new()));
@@ -54,13 +54,13 @@ impl Rig {
         self.secured(None);
     }
 
-    fn features(&mut self) -> String {
+    pub(super) fn features(&mut self) -> String {
         let output = self.output();
         let at = output.find("<stream:features").expect("features");
         output[at..].to_owned()
     }
 
-    fn resolved(&self) -> usize {
+    pub(super) fn resolved(&self) -> usize {
         let asked = |event: &&Event| matches!(event, Event::Resolve { .. });
         self.events.iter().filter(asked).count()
     }
@@ -404,161 +404,4 @@ fn s37_versionless() {
     assert!(output.ends_with('>') && !output.contains("features"));
     rig.client("<iq type='get' id='1'><query xmlns='jabber:iq:auth'/></iq>");
     assert!(text(&rig.request()).contains("jabber:iq:auth"));
-}
-
-/// S-01: a client on another machine, and no TLS to be had.
-#[test]
-fn s01_remote_without_tls() {
-    let mut rig = rig(TlsOptions {
-        served: false,
-        required: true,
-        ..options(false)
-    });
-    rig.client(HEADER);
-    let (condition, text, app) = stream_error(&rig.output());
-    assert_eq!(
-        (condition.as_str(), app.as_deref()),
-        ("policy-violation", Some("tls-required"))
-    );
-    assert!(text.contains("local_tls.mode"), "{text}");
-    assert_eq!(
-        (rig.resolved(), rig.fault()),
-        (0, Some(FaultReason::RemoteWithoutTls))
-    );
-}
-
-/// S-45: PLAIN shows inside TLS only.
-#[test]
-fn s45_plain_is_hidden() {
-    let features = "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>\
-         <mechanism>SCRAM-SHA-1</mechanism><mechanism>PLAIN</mechanism></mechanisms>\
-         <authentication xmlns='urn:xmpp:sasl:2'><mechanism>PLAIN</mechanism>\
-         <mechanism>SCRAM-SHA-1</mechanism></authentication></stream:features>";
-    for hide_plain in [true, false] {
-        let mut rig = rig(TlsOptions {
-            hide_plain,
-            ..options(false)
-        })
-        .granted(GRANT, features);
-        let plain = rig.features();
-        assert_eq!(
-            plain.matches("PLAIN").count(),
-            if hide_plain { 0 } else { 2 }
-        );
-        assert_eq!(plain.matches("SCRAM-SHA-1").count(), 2);
-        rig.starttls();
-        rig.client(HEADER);
-        assert_eq!(rig.features(), features);
-    }
-}
-
-/// S-45: a server with nothing but PLAIN: the error says what to do, unless TLS is offered beside it.
-#[test]
-fn s45_nothing_but_plain() {
-    for advertised in [true, false] {
-        let mut rig = rig(TlsOptions {
-            hide_plain: true,
-            ..options(advertised)
-        })
-        .granted(GRANT, SASL_FEATURES);
-        if advertised {
-            assert!(rig.features().contains(STARTTLS));
-            rig.starttls();
-            rig.client(HEADER);
-            assert_eq!(rig.features(), SASL_FEATURES);
-        } else {
-            let (condition, text, _) = stream_error(&rig.output());
-            assert_eq!(condition, "policy-violation");
-            assert!(text.contains("features.plain_without_tls"), "{text}");
-        }
-    }
-}
-
-/// S-02: TLS from the first byte, blanks before it or not; then the stream as ever, without starttls.
-#[test]
-fn s02_direct_tls() {
-    for hello in ["\x16\x03\x01", " \r\n\x16\x03\x01"] {
-        let mut rig = advertising();
-        rig.client(hello);
-        assert_eq!(rig.turns(), Some(b"\x16\x03\x01".to_vec()));
-        assert_eq!(rig.output(), "");
-        rig.secured(None);
-        rig.client(HEADER);
-        let creation = rig.request();
-        rig.reply(&creation, GRANT, SASL_FEATURES);
-        assert!(rig.output().ends_with(SASL_FEATURES));
-    }
-    // Inside TLS neither TLS nor HTTP is served.
-    for first in ["\x16\x03\x01", "GET / HTTP/1.1\r\n\r\n"] {
-        let mut rig = advertising();
-        rig.client("\x16");
-        rig.secured(None);
-        assert_eq!(rig.turns(), Some(vec![0x16]));
-        rig.client(first);
-        assert_eq!((rig.output().as_str(), rig.turns()), ("", None));
-        assert!(rig.bridge.is_finished());
-    }
-    // It stalls.
-    let mut rig = advertising();
-    rig.client("\x16");
-    rig.pass(Duration::from_secs(31));
-    assert!(rig.bridge.is_finished());
-    assert_eq!((rig.output().as_str(), rig.fault()), ("", None));
-}
-
-/// S-37: the name in TLS and the domain of the stream are one; without `to` the name counts.
-#[test]
-fn s37_name_in_tls() {
-    let direct = |header: &str| {
-        let mut rig = advertising();
-        rig.client("\x16");
-        rig.secured(Some("example.org"));
-        rig.client(header);
-        rig
-    };
-    let mut same = direct(HEADER);
-    assert!(text(&same.request()).contains(" to='example.org'"));
-    let mut unsaid = direct(&HEADER.replace("to='example.org' ", ""));
-    assert!(text(&unsaid.request()).contains(" to='example.org'"));
-    let mut other = direct(&HEADER.replace("example.org", "example.net"));
-    let (condition, text, _) = stream_error(&other.output());
-    assert_eq!(condition, "host-unknown");
-    assert!(text.contains("example.org") && text.contains("example.net"));
-    assert_eq!(other.resolved(), 0);
-
-    let mut rig = advertising().granted(GRANT, SASL_FEATURES);
-    rig.output();
-    rig.client(STARTTLS);
-    rig.output();
-    rig.secured(Some("example.net"));
-    rig.client(HEADER);
-    assert_eq!(stream_error(&rig.output()).0, "host-unknown");
-}
-
-/// S-49: a stream inside TLS is resumed by a client inside TLS, or outside.
-#[test]
-fn s49_resumed_inside_tls() {
-    for secure in [true, false] {
-        let (mut old, _poll) = Rig::online();
-        old.client("<enable xmlns='urn:xmpp:sm:3' resume='true'/>");
-        let output = old.output();
-        let id = output.split(" id='").nth(1).unwrap();
-        let id = id[..id.find('\'').unwrap()].to_owned();
-        old.bridge.handle_client_gone(old.now);
-        old.settle();
-        let mut new = advertising();
-        if secure {
-            new.client("\x16");
-            new.secured(None);
-        }
-        let mut new = new.authenticated(GRANT, AUTH);
-        new.client(&format!(
-            "<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='0'/>"
-        ));
-        let side = new.bridge.detach();
-        old.bridge.attach(side, 0, old.now);
-        assert_eq!(old.bridge.is_secure(), secure);
-        assert!(old.output().contains("<resumed "));
-        new.bridge.given_away(new.now);
-    }
 }

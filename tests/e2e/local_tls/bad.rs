@@ -1,0 +1,294 @@
+//! Clients that do not trust, ask for something else, break off or stall: closed, told of, and nobody else notices.
+
+use super::*;
+
+/// A domain that is not allowed has no certificate; others are untouched.
+#[tokio::test]
+async fn unknown_names_are_refused() {
+    let chain = Chain::start_with(Profile::strict(), two_domains).await;
+    let tls = ClientTls::direct(&ca(&chain, DOMAIN), "example.net");
+    let error = tls.connect(chain.addr()).await.unwrap_err();
+    assert!(reason(&error).contains("UnrecognisedName"), "{error:?}");
+    let tls = ClientTls::direct(&ca(&chain, DOMAIN), DOMAIN);
+    login(&chain, tls).await.logout().await.unwrap();
+}
+
+/// ALPN of another protocol is refused by its alert; none at all is fine.
+#[tokio::test]
+async fn other_protocols_are_refused() {
+    let chain = chain().await;
+    let pem = ca(&chain, DOMAIN);
+    let offers: [&[&[u8]]; 2] = [&[b"http/1.1"], &[b"xmpp-server", b"h2"]];
+    for protocols in offers {
+        let tls = ClientTls::with(&pem, DOMAIN, &[&TLS13, &TLS12], protocols);
+        let error = tls.connect(chain.addr()).await.unwrap_err();
+        assert!(
+            reason(&error).contains("NoApplicationProtocol"),
+            "{error:?}"
+        );
+    }
+    let tls = ClientTls::with(&pem, DOMAIN, &[&TLS13], &[b"h2", b"xmpp-client"]);
+    login(&chain, tls).await.logout().await.unwrap();
+}
+
+/// A browser that does speak TLS gets silence inside it.
+#[tokio::test]
+async fn s02_https_gets_silence() {
+    let chain = chain().await;
+    let tls = ClientTls::with(&ca(&chain, DOMAIN), DOMAIN, &[&TLS13], &[]);
+    let mut stream = tls.connect(chain.addr()).await.unwrap();
+    stream
+        .write_all(b"POST / HTTP/1.1\r\n\r\n<stream:stream>")
+        .await
+        .unwrap();
+    let mut told = Vec::new();
+    stream.read_to_end(&mut told).await.unwrap();
+    assert_eq!(told, b"");
+    assert_eq!(chain.cm.posts().len(), 0);
+}
+
+/// The log of this thread while it lives.
+fn log() -> (tracing::subscriber::DefaultGuard, Log) {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_ansi(false)
+        .without_time()
+        .with_writer(move || writer.clone())
+        .finish();
+    (tracing::subscriber::set_default(subscriber), log)
+}
+
+#[derive(Clone, Default)]
+struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    /// Waits for a line that holds all of this.
+    async fn line(&self, parts: &[&str]) -> String {
+        let began = tokio::time::Instant::now();
+        loop {
+            let text = self.text();
+            let found = text
+                .lines()
+                .find(|line| parts.iter().all(|part| line.contains(part)));
+            if let Some(line) = found {
+                return line.to_owned();
+            }
+            assert!(
+                began.elapsed() < Duration::from_secs(10),
+                "no {parts:?} in\n{text}"
+            );
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// A client that does not trust the authority: one warning with its address, the domain and what to run.
+#[tokio::test]
+async fn distrust_is_told() {
+    let chain = chain().await;
+    let (_guard, log) = log();
+    let foreign = Authority::new().pem();
+    for tls in [
+        ClientTls::direct(&foreign, DOMAIN),
+        ClientTls::starttls(&foreign, DOMAIN),
+        ClientTls::direct(&foreign, DOMAIN).in_1_2(&foreign),
+    ] {
+        log.0.lock().unwrap().clear();
+        let error = tls.connect(chain.addr()).await.unwrap_err();
+        assert!(reason(&error).contains("UnknownIssuer"), "{error:?}");
+        let line = log.line(&["WARN"]).await;
+        for part in ["client=127.0.0.1:", DOMAIN, "`xbosh ca trust localhost`"] {
+            assert!(line.contains(part), "{line}");
+        }
+        assert_eq!(log.text().matches("WARN").count(), 1, "{}", log.text());
+    }
+}
+
+/// A client that looks at the certificate only after the handshake, and leaves.
+#[tokio::test]
+async fn late_distrust_is_told() {
+    let chain = chain().await;
+    let (_guard, log) = log();
+    let mut stream = direct(&chain).connect(chain.addr()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    drop(stream);
+    log.line(&["INFO", "`xbosh ca trust localhost`"]).await;
+}
+
+/// A damaged authority is told of, never replaced; who needs none does not notice.
+#[tokio::test]
+async fn a_damaged_authority_is_told() {
+    let chain = chain().await;
+    let pem = ca(&chain, DOMAIN);
+    let key = chain
+        .folder
+        .path()
+        .join("ca")
+        .join(DOMAIN)
+        .join("ca-key.pem");
+    std::fs::write(&key, "nonsense").unwrap();
+    let (_guard, log) = log();
+    for tls in [
+        ClientTls::direct(&pem, DOMAIN),
+        ClientTls::starttls(&pem, DOMAIN),
+    ] {
+        log.0.lock().unwrap().clear();
+        let error = tls.connect(chain.addr()).await.unwrap_err();
+        assert!(reason(&error).contains("InternalError"), "{error:?}");
+        log.line(&["WARN", "client=127.0.0.1:", key.to_str().unwrap()])
+            .await;
+    }
+    assert_eq!(std::fs::read_to_string(&key).unwrap(), "nonsense");
+    chain.login().await.logout().await.unwrap();
+}
+
+/// Nothing says whose certificate to show: a name, a default domain, or a client before.
+#[tokio::test]
+async fn nobody_is_meant() {
+    let chain = Chain::start_with(Profile::strict(), |config| {
+        two_domains(config);
+        config.default_domain = None;
+    })
+    .await;
+    let pem = ca(&chain, DOMAIN);
+    let (_guard, log) = log();
+    let error = ClientTls::direct(&pem, DOMAIN)
+        .connect(chain.addr())
+        .await
+        .unwrap_err();
+    assert!(reason(&error).contains("UnrecognisedName"), "{error:?}");
+    log.line(&["WARN", "set default_domain"]).await;
+    // By STARTTLS the header has said it.
+    login(&chain, starttls(&chain))
+        .await
+        .logout()
+        .await
+        .unwrap();
+    // And the next one means the same.
+    login(&chain, direct(&chain)).await.logout().await.unwrap();
+}
+
+/// The first bytes of an honest ClientHello.
+async fn hello(chain: &Chain) -> Vec<u8> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr: SocketAddr = listener.local_addr().unwrap();
+    let tls = direct(chain);
+    let client = tokio::spawn(async move { tls.connect(addr).await });
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut bytes = vec![0; 2000];
+    let count = stream.read(&mut bytes).await.unwrap();
+    bytes.truncate(count);
+    drop(stream);
+    assert!(client.await.unwrap().is_err());
+    bytes
+}
+
+/// Garbage behind the first byte, cut and broken handshakes: closed, whatever follows; nobody else notices.
+#[tokio::test]
+async fn broken_handshakes_are_closed() {
+    let chain = chain().await;
+    let mut other = Client::login(chain.addr(), &account("other"), Mechanism::Plain)
+        .await
+        .unwrap();
+    let hello = hello(&chain).await;
+    let mut damaged = hello.clone();
+    damaged[5] = 0x0b;
+    let mut twice = hello.clone();
+    twice.extend_from_slice(&hello);
+    for bytes in [
+        b"\x16garbage, and more of it than any record has".to_vec(),
+        b"\x16\x03\x01\x00\x00".to_vec(),
+        [b"\x16\x03\x01\xff\xff".to_vec(), vec![0; 70_000]].concat(),
+        [b"\x16\x03\x01\x00\x05\x01\xff\xff\xff\x00".to_vec()].concat(),
+        damaged,
+        twice,
+    ] {
+        let mut raw = Raw::connect(chain.addr()).await.unwrap();
+        // The other side may close while this is under way.
+        let _ = raw.send(&bytes).await;
+        let _ = raw.finish().await;
+        raw.read_to_end().await.unwrap();
+        echo(&mut other, 0..2).await;
+    }
+    for end in [1, 4, 6, hello.len() / 2, hello.len() - 1, hello.len()] {
+        let mut raw = Raw::connect(chain.addr()).await.unwrap();
+        raw.send(&hello[..end]).await.unwrap();
+        raw.finish().await.unwrap();
+        raw.read_to_end().await.unwrap();
+        echo(&mut other, 0..2).await;
+    }
+    assert_eq!(chain.cm.sessions(), 1);
+}
+
+/// S-37: `header_timeout` covers a handshake that stalls, at whatever byte, and the header inside TLS.
+#[tokio::test]
+async fn s37_stalled_handshakes() {
+    let chain = Chain::start_with(Profile::strict(), |config| {
+        config.limits.header_timeout = Duration::from_secs(1);
+    })
+    .await;
+    let hello = hello(&chain).await;
+    let began = tokio::time::Instant::now();
+    let mut stalled = Vec::new();
+    for end in [1, hello.len() / 2, hello.len()] {
+        let mut raw = Raw::connect(chain.addr()).await.unwrap();
+        raw.send(&hello[..end]).await.unwrap();
+        stalled.push(raw);
+    }
+    let mut raw = Raw::connect(chain.addr()).await.unwrap();
+    raw.send(HEADER).await.unwrap();
+    raw.read_until("</stream:features>").await.unwrap();
+    raw.send(STARTTLS).await.unwrap();
+    raw.read_until(PROCEED).await.unwrap();
+    stalled.push(raw);
+    let mut silent = direct(&chain).connect(chain.addr()).await.unwrap();
+    for raw in &mut stalled {
+        raw.read_to_end().await.unwrap();
+    }
+    let mut told = Vec::new();
+    silent.read_to_end(&mut told).await.unwrap();
+    assert_eq!(told, b"");
+    assert!(began.elapsed() < Duration::from_secs(5));
+    // The session of the plain header went with it.
+    while chain.cm.sessions() > 0 {
+        assert!(began.elapsed() < Duration::from_secs(8));
+        tokio::task::yield_now().await;
+    }
+}
+
+/// S-47: stopping does not wait for handshakes, and tells the clients inside TLS.
+#[tokio::test]
+async fn s47_stop() {
+    let chain = chain().await;
+    let mut client = login(&chain, direct(&chain)).await;
+    let mut stalled = Raw::connect(chain.addr()).await.unwrap();
+    stalled.send(&hello(&chain).await[..50]).await.unwrap();
+    let began = tokio::time::Instant::now();
+    let stopping = tokio::spawn(chain.sidecar.stop());
+    match client.next_stanza().await {
+        Err(ClientError::Stream(error)) => assert_eq!(error.condition, "system-shutdown"),
+        other => panic!("{other:?}"),
+    }
+    client.vanish();
+    stalled.read_to_end().await.unwrap();
+    stopping.await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(4));
+    assert_eq!(chain.cm.sessions(), 0);
+}
