@@ -87,6 +87,12 @@ class Terminal:
         self.tmux("set-option", "-g", "remain-on-exit", "on")
         self.tmux("respawn-pane", "-k", "-t", "client", "--", *words)
 
+    def until_file(self, path, seconds=10):
+        """Waits for a file that something outside the terminal makes."""
+        end = time.monotonic() + seconds
+        while not path.exists() and time.monotonic() < end:
+            time.sleep(STEP)
+
     def is_over(self):
         return self.tmux("display-message", "-p", "-t", "client", "#{pane_dead}").strip() == "1"
 
