@@ -281,7 +281,7 @@ async fn vanishes_while_busy(site: Site) {
     if !ready(site) {
         return;
     }
-    let (account, mut peer) = walk::pair(site.server(), "vanished").await;
+    let (account, mut peer) = walk::pair(site.server(), "vanisher").await;
     let xbosh = xbosh_to(site, Scheme::Http, Way::Direct);
     let mut client = login(&xbosh, &account).await;
     client.available(Some(peer.jid())).await.unwrap();
