@@ -33,7 +33,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), XmlError> {
 /// Takes ` name = "value"` off the front of `rest`, or nothing when only blanks are left.
 #[allow(clippy::type_complexity, reason = "a pair of slices of the input")]
 fn pseudo_attribute<'a>(rest: &mut &'a [u8]) -> Result<Option<(&'a [u8], &'a [u8])>, XmlError> {
-    let bytes = rest.trim_ascii_start();
+    let bytes = trim_start(rest);
     if bytes.is_empty() {
         return Ok(None);
     }
@@ -45,11 +45,7 @@ fn pseudo_attribute<'a>(rest: &mut &'a [u8]) -> Result<Option<(&'a [u8], &'a [u8
         .position(|b| !b.is_ascii_lowercase())
         .ok_or(BAD)?;
     let (name, after) = bytes.split_at(end);
-    let value = after
-        .trim_ascii_start()
-        .strip_prefix(b"=")
-        .ok_or(BAD)?
-        .trim_ascii_start();
+    let value = trim_start(trim_start(after).strip_prefix(b"=").ok_or(BAD)?);
     let (quote, value) = value
         .split_first()
         .filter(|(quote, _)| matches!(quote, b'"' | b'\''))
@@ -57,6 +53,12 @@ fn pseudo_attribute<'a>(rest: &mut &'a [u8]) -> Result<Option<(&'a [u8], &'a [u8
     let end = value.iter().position(|b| b == quote).ok_or(BAD)?;
     *rest = &value[end + 1..];
     Ok(Some((name, &value[..end])))
+}
+
+/// Without the blanks in front: XML's, which a form feed is not.
+fn trim_start(bytes: &[u8]) -> &[u8] {
+    let blanks = bytes.iter().take_while(|b| is_space(**b)).count();
+    bytes.get(blanks..).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -98,6 +100,8 @@ mod tests {
             "<?xml version='1.0' standalone='yes' encoding='UTF-8'?>",
             "<?xml version='1.0'>",
             "<?xml version=1.0?>",
+            "<?xml version='1.0'\x0c?>",
+            "<?xml version=\x0c'1.0'?>",
         ] {
             assert_eq!(check(bad.as_bytes()), Err(BAD), "{bad}");
         }
