@@ -132,7 +132,7 @@ impl Session {
         if !tigase {
             return;
         }
-        for answered in self.window.take_answered_behind(index) {
+        for answered in self.window.take_parked(index) {
             self.last_reply = now;
             if answered.confirms && answered.payloads > 0 {
                 self.events.push_back(Event::Confirmed(answered.payloads));

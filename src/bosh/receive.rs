@@ -192,7 +192,10 @@ impl Session {
             self.deliver(answered.rid, *response);
         }
         if self.processed != before {
-            self.processed = self.processed.max(self.released);
+            // What was released early counts once nothing older is missing.
+            let before_next = self.window.get(0).and_then(|e| e.rid.0.checked_sub(1));
+            let released = self.released.map(|r| before_next.map_or(r, |b| r.min(Rid(b))));
+            self.processed = self.processed.max(released);
             self.restart_clock(now);
         }
         self.advance(now);

@@ -277,17 +277,20 @@ impl Window {
         self.entries.pop_front().and_then(Entry::into_answered)
     }
 
-    /// Takes out the replies that are parked behind this entry, up to the next that is missing.
-    pub(super) fn take_answered_behind(&mut self, index: usize) -> Vec<Answered> {
-        let mut taken = Vec::new();
-        while self.entries.get(index + 1).is_some_and(Entry::is_answered) {
-            taken.extend(
-                self.entries
-                    .remove(index + 1)
-                    .and_then(Entry::into_answered),
-            );
+    /// Takes out the replies that are parked behind this entry, up to the next that is missing, and before them
+    /// any that are parked behind older entries.
+    pub(super) fn take_parked(&mut self, index: usize) -> Vec<Answered> {
+        let behind = self.entries.iter().skip(index + 1);
+        let end = index + 1 + behind.take_while(|e| e.is_answered()).count();
+        if end == index + 1 {
+            return Vec::new();
         }
-        taken
+        let newer = self.entries.split_off(end.min(self.entries.len()));
+        let (taken, missing): (Vec<_>, Vec<_>) =
+            self.entries.drain(..).partition(Entry::is_answered);
+        self.entries.extend(missing);
+        self.entries.extend(newer);
+        taken.into_iter().filter_map(Entry::into_answered).collect()
     }
 
     pub(super) fn pop_front(&mut self) -> Option<Entry> {
