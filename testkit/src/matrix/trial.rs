@@ -13,6 +13,8 @@ use crate::real::Server;
 
 /// Longest login; a graphical client on a busy machine takes its time.
 const LOGIN: Duration = Duration::from_secs(90);
+/// An answer about a session that is over takes no longer.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// `stream_management.resume_window`, by default.
 const RESUME_WINDOW: Duration = Duration::from_secs(60);
 /// Longest way of a message.
@@ -232,17 +234,26 @@ impl Online {
         self.running.end().await?;
         // Nobody is there to answer any more; the server does so in its place. A client that leaves without a word
         // is waited for first, in case it comes back.
-        self.peer.set_deadline(RESUME_WINDOW + ARRIVAL);
-        if let Some(jid) = self.full_jid.filter(|_| !self.one_shot) {
-            let ghost = |error| format!("its session is still there: {error}");
+        // Asked again: a question that meets a session just as it ends may stay unanswered.
+        self.peer.set_deadline(ASK_AGAIN);
+        let Some(jid) = self.full_jid.filter(|_| !self.one_shot) else {
+            return Ok(self.outcome);
+        };
+        let ends = Instant::now() + RESUME_WINDOW + ARRIVAL;
+        loop {
             let ping =
                 format!("<iq type='get' id='gone' to='{jid}'><ping xmlns='urn:xmpp:ping'/></iq>");
+            let ghost = |error| format!("its session is still there: {error}");
             self.peer.send(&ping).await.map_err(ghost)?;
-            self.peer
+            let answer = self
+                .peer
                 .wait_for(|s| s.is("iq", "error") && s.attribute("id").as_deref() == Some("gone"))
-                .await
-                .map_err(ghost)?;
+                .await;
+            match answer {
+                Ok(_) => return Ok(self.outcome),
+                Err(error) if Instant::now() > ends => return Err(ghost(error)),
+                Err(_) => {}
+            }
         }
-        Ok(self.outcome)
     }
 }
