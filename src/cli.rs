@@ -1,6 +1,9 @@
 //! Command line definitions and exit codes.
 
 mod ca;
+mod check;
+mod discover;
+mod packaging;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -10,12 +13,15 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Flags, ListenAddress, Loaded};
 use crate::local_tls::LocalTls;
+use crate::stream::header::normalise_domain;
 use crate::{driver, telemetry};
 
 /// Failed at run time.
 const EXIT_FAILURE: u8 = 1;
 /// Wrong usage, as clap has it.
 const EXIT_USAGE: u8 = 2;
+/// `check` found a hop that fails.
+const EXIT_CHECK: u8 = 3;
 /// Configuration invalid, missing or unreadable (`EX_CONFIG` of sysexits).
 const EXIT_CONFIG: u8 = 78;
 
@@ -36,6 +42,14 @@ enum Command {
     /// TLS towards clients: the local certificate authority of a domain
     #[command(subcommand)]
     Ca(ca::CaCommand),
+    /// Walk the whole way to a domain's server once, and say where it ends
+    Check(check::CheckArgs),
+    /// Print the addresses that a domain names for its connection manager
+    Discover(discover::DiscoverArgs),
+    /// Print completions for a shell
+    Completions(packaging::CompletionsArgs),
+    /// Print the manual page, or write all of them
+    Man(packaging::ManArgs),
 }
 
 #[derive(Clone, Debug, Default, Args)]
@@ -66,17 +80,15 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let args = match cli.command {
         Some(Command::Ca(command)) => return ca::run(command),
+        Some(Command::Check(args)) => return check::run(args),
+        Some(Command::Discover(args)) => return discover::run(args),
+        Some(Command::Completions(args)) => return packaging::completions(args),
+        Some(Command::Man(args)) => return packaging::man(args),
         Some(Command::Run(args)) => merge(cli.run, args),
         None => cli.run,
     };
-    for (flag, url) in [("--proxy", &args.proxy), ("--url", &args.url)] {
-        if url.as_deref().is_some_and(config::has_password) {
-            let sentence = format!(
-                "{flag} holds a password, which every user of this machine can read; put it into the configuration file \
-                 (proxy.password), a file (proxy.password_file) or the environment (XBOSH_PROXY__PASSWORD)"
-            );
-            return fail(EXIT_USAGE, &sentence);
-        }
+    if let Err(code) = refuse_passwords(&[("--proxy", &args.proxy), ("--url", &args.url)]) {
+        return code;
     }
     let flags = Flags {
         config: args.config,
@@ -148,6 +160,84 @@ fn run(loaded: Loaded, activated: driver::Activated, authorities: Option<PathBuf
             };
             fail(code, &error.to_string())
         }
+    }
+}
+
+/// A question about a domain: what such commands share.
+#[derive(Debug, Args)]
+struct Ask {
+    /// XMPP domain, like example.org
+    domain: String,
+    /// Configuration file; else ~/.config/xbosh/config.toml, else /etc/xbosh/config.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// BOSH address, instead of the configured or discovered one
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// Upstream proxy: env, none, or a URL without a password
+    #[arg(long, value_name = "URL")]
+    proxy: Option<String>,
+    /// For scripts: one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Log level: error, warn, info, debug, trace, or a filter
+    #[arg(long, value_name = "LEVEL", default_value = "error")]
+    log: String,
+    /// Port of the domain's web server, for tests
+    #[arg(long, value_name = "PORT", default_value_t = 443, hide = true)]
+    web_port: u16,
+}
+
+impl Ask {
+    /// The domain as a lower-case A-label name, and the configuration that `xbosh run` would have.
+    fn load(&self) -> Result<(String, Loaded), ExitCode> {
+        refuse_passwords(&[("--proxy", &self.proxy), ("--url", &self.url)])?;
+        let domain = normalise_domain(&self.domain)
+            .ok_or_else(|| fail(EXIT_USAGE, &format!("{:?} is no domain name", self.domain)))?;
+        let flags = Flags {
+            config: self.config.clone(),
+            domain: self.url.clone().map(|url| (domain.clone(), url)),
+            proxy: self.proxy.clone(),
+            log: Some(self.log.clone()),
+            ..Flags::default()
+        };
+        let loaded = config::environment(std::env::vars_os())
+            .and_then(|environment| config::load(&flags, &environment))
+            .map_err(|error| fail(EXIT_CONFIG, &error.to_string()))?;
+        telemetry::start(&loaded.config.log);
+        Ok((domain, loaded))
+    }
+}
+
+/// Passwords in arguments are for everybody to see.
+fn refuse_passwords(flags: &[(&str, &Option<String>)]) -> Result<(), ExitCode> {
+    for (flag, url) in flags {
+        if url.as_deref().is_some_and(config::has_password) {
+            let sentence = format!(
+                "{flag} holds a password, which every user of this machine can read; put it into the configuration file \
+                 (proxy.password), a file (proxy.password_file) or the environment (XBOSH_PROXY__PASSWORD)"
+            );
+            return Err(fail(EXIT_USAGE, &sentence));
+        }
+    }
+    Ok(())
+}
+
+/// Waits for one piece of work.
+fn wait_for<T>(work: impl Future<Output = T>) -> Result<T, ExitCode> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map(|runtime| runtime.block_on(work))
+        .map_err(|error| fail(EXIT_FAILURE, &format!("cannot start: {error}")))
+}
+
+/// All of it on stdout; fails if nobody can read it.
+fn print(text: &str) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(EXIT_FAILURE),
     }
 }
 

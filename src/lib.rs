@@ -17,6 +17,7 @@
 
 pub mod bosh;
 pub mod bridge;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod connect;

@@ -4,6 +4,8 @@
 
 #[path = "cli/ca.rs"]
 mod ca;
+#[path = "cli/questions.rs"]
+mod questions;
 #[path = "cli/sockets.rs"]
 mod sockets;
 

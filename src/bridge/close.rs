@@ -19,7 +19,7 @@ impl Bridge {
             return;
         }
         if self.may_go_elsewhere()
-            && let Some(fault) = explain::explain(&reason, false)
+            && let Some(fault) = explain(&reason, false)
         {
             self.others = false;
             return self.events.push_back(Event::Elsewhere(fault));
@@ -57,7 +57,7 @@ impl Bridge {
             Stage::Closed | Stage::Handshake => {}
             Stage::Away => {
                 // Nobody is there to be told, but the log is.
-                let fault = explain::explain(&reason, true);
+                let fault = explain(&reason, true);
                 self.events.extend(fault.map(Event::Fault));
                 self.outbox.clear();
                 self.close_client();
@@ -76,7 +76,7 @@ impl Bridge {
             | Stage::Resuming => {
                 self.put_errors(errors, now);
                 let opened = self.session.as_ref().is_some_and(|s| s.granted().is_some());
-                match explain::explain(&reason, opened) {
+                match explain(&reason, opened) {
                     None => {
                         self.write_header();
                         self.finish_stream();

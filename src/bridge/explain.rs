@@ -10,7 +10,7 @@ use crate::stream::ns;
 use crate::xml::Element;
 
 /// The stream error for this end; `None` for an orderly one. `opened`: the session had been created.
-pub(super) fn explain(reason: &CloseReason, opened: bool) -> Option<StreamFault> {
+pub(crate) fn explain(reason: &CloseReason, opened: bool) -> Option<StreamFault> {
     match reason {
         CloseReason::Terminated { .. } | CloseReason::Ended => None,
         CloseReason::Condition {
@@ -36,7 +36,8 @@ pub(super) fn explain(reason: &CloseReason, opened: bool) -> Option<StreamFault>
     }
 }
 
-fn explain_cause(cause: &Cause, opened: bool) -> StreamFault {
+/// The stream error for a cause of giving up; `opened` as above.
+pub(crate) fn explain_cause(cause: &Cause, opened: bool) -> StreamFault {
     match cause {
         Cause::Hop(failure) => sentence(FaultReason::from(failure.kind), &failure.text),
         Cause::NotBosh => fault(FaultReason::NotBosh, None),

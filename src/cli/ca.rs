@@ -1,6 +1,5 @@
 //! `xbosh ca`: the local certificate authority of a domain.
 
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -8,7 +7,7 @@ use std::time::SystemTime;
 use clap::{Args, Subcommand};
 use time::OffsetDateTime;
 
-use super::{EXIT_CONFIG, EXIT_FAILURE, EXIT_USAGE, fail};
+use super::{EXIT_CONFIG, EXIT_FAILURE, EXIT_USAGE, fail, print};
 use crate::config::{self, Flags};
 use crate::local_tls::system::{Change, SystemError, SystemStore};
 use crate::local_tls::{LocalTls, LocalTlsError, trust};
@@ -189,13 +188,6 @@ fn undo(tls: &LocalTls, domain: &str, with_system: bool) -> ExitCode {
 fn is_anothers_session() -> bool {
     rustix::process::geteuid().is_root()
         && std::env::var("SUDO_UID").is_ok_and(|uid| !uid.is_empty() && uid != "0")
-}
-
-fn print(text: &str) -> ExitCode {
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::from(EXIT_FAILURE),
-    }
 }
 
 fn day(time: SystemTime) -> String {

@@ -274,6 +274,18 @@ pub enum LogFormat {
 }
 
 impl Config {
+    /// The settings of an XMPP domain (a lower-case A-label name), configured or not.
+    #[must_use]
+    pub fn domain(&self, name: &str) -> Domain {
+        self.domains.get(name).cloned().unwrap_or_else(|| Domain {
+            url: None,
+            route: None,
+            tls: self.tls.clone(),
+            bosh: self.bosh.clone(),
+            proxy: self.proxy.clone(),
+        })
+    }
+
     /// S-01: what is to be known of an address that other machines can reach.
     pub(crate) fn remote_warning(&self, address: &ListenAddress) -> String {
         let how = match self.local_tls {

@@ -77,6 +77,19 @@ pub struct Connection {
     pub local: Option<IpAddr>,
     /// The manager's own certificate as DER, over TLS.
     pub certificate: Option<Vec<u8>>,
+    /// How long it took.
+    pub took: Took,
+}
+
+/// What the stages of connecting took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Took {
+    /// To be connected to the first hop: name, TCP, and TLS if that is an `https://` proxy.
+    pub dial: Duration,
+    /// The proxy's answer; `None` if none was asked.
+    pub proxy: Option<Duration>,
+    /// The handshake with the manager, and the version agreed on.
+    pub tls: Option<(Duration, rustls::ProtocolVersion)>,
 }
 
 impl fmt::Debug for Connection {
@@ -214,33 +227,41 @@ impl Connector {
             .trim_matches(['[', ']']);
         let port = target.port_or_known_default().unwrap_or(443);
         let secure = target.scheme() == "https";
+        let began = tokio::time::Instant::now();
+        let mut took = Took::default();
         let (tunnel, local): (Box<dyn Io>, _) = match self.route(target)? {
             Route::Direct => {
                 let stream = self.dial_target(host, port).await?;
+                took.dial = began.elapsed();
                 let local = local::of(&stream);
                 (Box::new(stream), local)
             }
             Route::Via(upstream) => match upstream.kind {
                 ProxyKind::Socks5 => {
                     let (stream, local) = self.dial_proxy(&upstream).await?;
+                    took.dial = began.elapsed();
                     let limit = self.shared.limits.proxy;
                     let tunnel = socks5::connect(stream, &upstream, host, port, limit).await?;
+                    took.proxy = Some(began.elapsed() - took.dial);
                     (Box::new(tunnel), local)
                 }
                 ProxyKind::Http | ProxyKind::Https => {
                     let (stream, local) = self.dial_proxy(&upstream).await?;
+                    took.dial = began.elapsed();
                     if !secure {
                         return Ok(Connection {
                             stream,
                             absolute_form: Some(upstream),
                             local,
                             certificate: None,
+                            took,
                         });
                     }
                     let destination = authority(host, port);
                     let limit = self.shared.limits.proxy;
                     let tunnel =
                         http_proxy::connect(stream, &upstream, &destination, limit).await?;
+                    took.proxy = Some(began.elapsed() - took.dial);
                     (Box::new(tunnel), local)
                 }
             },
@@ -251,6 +272,7 @@ impl Connector {
                 absolute_form: None,
                 local,
                 certificate: None,
+                took,
             });
         }
         let config = ready(&self.shared.tls)?;
@@ -264,13 +286,18 @@ impl Connector {
             self.shared.limits.tls,
         )
         .await?;
-        let shown = stream.get_ref().1.peer_certificates();
+        let session = stream.get_ref().1;
+        let version = session.protocol_version();
+        let before = took.dial + took.proxy.unwrap_or_default();
+        took.tls = version.map(|version| (began.elapsed() - before, version));
+        let shown = session.peer_certificates();
         let certificate = shown.and_then(|chain| Some(chain.first()?.to_vec()));
         Ok(Connection {
             stream: Box::new(stream),
             absolute_form: None,
             local,
             certificate,
+            took,
         })
     }
 

@@ -143,6 +143,14 @@ impl Discovery {
         }
     }
 
+    /// Everything that a domain's host-meta says now, whatever is remembered.
+    ///
+    /// # Errors
+    /// [`DiscoverError`].
+    pub async fn ask(&self, connector: &Connector, domain: &str) -> Result<Answer, DiscoverError> {
+        fetch::host_meta(connector, domain, self.port).await
+    }
+
     /// What is remembered of a domain turned out to be wrong (D-15).
     pub fn forget(&self, domain: &str) {
         self.lock().remove(domain);

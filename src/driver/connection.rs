@@ -97,7 +97,7 @@ pub(super) async fn serve(
     clippy::expect_used,
     reason = "an operating system without randomness cannot run TLS either"
 )]
-pub(super) fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     getrandom::u64().expect("the operating system gives random bytes")
 }
 

@@ -210,7 +210,7 @@ impl Endpoints {
 /// Where a redirect leads, if it may be followed (B-59, D-13, E-53): never from https to http, never with
 /// user names inside; 301 and 302 only where they add a slash on the same origin, since others turn POST
 /// into GET.
-pub(super) fn redirect_target(from: &Url, status: Option<u16>, location: &str) -> Option<Url> {
+pub(crate) fn redirect_target(from: &Url, status: Option<u16>, location: &str) -> Option<Url> {
     let mut to = from.join(location).ok()?;
     let safe_scheme = to.scheme() == "https" || from.scheme() == "http" && to.scheme() == "http";
     if !safe_scheme || !to.username().is_empty() || to.password().is_some() || to.host().is_none() {

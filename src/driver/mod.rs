@@ -16,4 +16,6 @@ mod unix;
 mod watch;
 
 pub use activation::Activated;
+pub(crate) use connection::random;
+pub(crate) use endpoint::redirect_target;
 pub use listener::{RunError, Sidecar, run};

@@ -9,6 +9,7 @@
 
 mod bad_proxies;
 mod certificates;
+mod check;
 mod discovery;
 mod exchange;
 mod faults;

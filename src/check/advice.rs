@@ -1,0 +1,51 @@
+//! What to change.
+
+use url::Url;
+
+use super::{Report, Walk};
+use crate::bosh::FailureKind;
+
+/// An address without what may be a secret in it (B-73).
+pub(super) fn plain(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    // Fails only where there is nothing to take out.
+    let _ = url.set_password(None);
+    let _ = url.set_username("");
+    url.to_string()
+}
+
+/// Lines for the configuration.
+pub(super) fn url_line(domain: &str, url: &str) -> String {
+    format!("[domains.\"{domain}\"]\nurl = \"{url}\"")
+}
+
+/// What there is to do about a hop that failed.
+pub(super) fn after_failure(report: &mut Report, walk: &Walk, failed: Option<FailureKind>) {
+    let Some(failed) = failed else {
+        report.advise(url_line(&walk.domain, "https://…"));
+        return;
+    };
+    let lines = match failed {
+        FailureKind::ProxyAuth => {
+            "[proxy]\nusername = \"…\"\npassword_file = \"/path/of/a/file\"    # or password = \"…\" in a file of mode 0600"
+        }
+        FailureKind::ProxyUnreachable | FailureKind::ProxyProtocol => {
+            "[proxy]\nurl = \"http://HOST:PORT\"    # or https://, socks5://, or \"none\" for no proxy"
+        }
+        FailureKind::TlsCertificate => {
+            "[tls]\nca_file = \"/path/of/the/authority.pem\"    # only if you trust who issued it"
+        }
+        FailureKind::CmUnreachable
+            if matches!(
+                walk.config.domain(&walk.domain).proxy.source,
+                crate::config::ProxySource::Env(_)
+            ) =>
+        {
+            "[proxy]\nurl = \"http://HOST:PORT\"    # if this network lets only a proxy out"
+        }
+        _ => return,
+    };
+    report.advise(lines.to_owned());
+}
