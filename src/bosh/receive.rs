@@ -194,7 +194,9 @@ impl Session {
         if self.processed != before {
             // What was released early counts once nothing older is missing.
             let before_next = self.window.get(0).and_then(|e| e.rid.0.checked_sub(1));
-            let released = self.released.map(|r| before_next.map_or(r, |b| r.min(Rid(b))));
+            let released = self
+                .released
+                .map(|r| before_next.map_or(r, |b| r.min(Rid(b))));
             self.processed = self.processed.max(released);
             self.restart_clock(now);
         }
