@@ -13,8 +13,10 @@ use super::activation::Activated;
 use super::client::{Client, Peer};
 use super::connection::{Shared, serve};
 use super::endpoint::Endpoints;
+use super::pace::Pace;
 use super::resume::Registry;
 use super::sockets::{Listener, listeners};
+use super::told::Told;
 use super::watch::Watch;
 use crate::config::{Config, ListenAddress, LocalTlsMode};
 use crate::connect::ConnectError;
@@ -124,6 +126,8 @@ impl Sidecar {
         let shared = Arc::new(Shared {
             registry: Arc::new(Registry::new(config.limits.buffer_bytes)),
             watch: Watch::start(),
+            told: Told::default(),
+            pace: Pace::new(config.limits.session_rate, config.limits.max_streams),
             local_tls,
             config: Arc::new(config),
             endpoints,

@@ -7,11 +7,13 @@ mod connection;
 mod endpoint;
 mod habits;
 mod listener;
+mod pace;
 mod resume;
 mod sockets;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod told;
 mod unix;
 mod watch;
 
