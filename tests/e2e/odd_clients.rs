@@ -137,9 +137,9 @@ async fn login_oddly(chain: &Chain) -> Raw {
     client
 }
 
-/// S-20, S-29: any prefix for the stream, blanks as signs of life everywhere.
+/// S-14, S-21: any prefix for the stream, blanks as signs of life everywhere.
 #[tokio::test]
-async fn s29_prefixes_and_blanks() {
+async fn s14_s21_prefixes_and_blanks() {
     let chain = Chain::start(Profile::strict()).await;
     let mut client = login_oddly(&chain).await;
     for number in 0..3 {
