@@ -13,6 +13,7 @@ mod check;
 mod discovery;
 mod exchange;
 mod faults;
+mod fifty;
 mod filtering;
 mod keys;
 mod limits;

@@ -15,6 +15,7 @@ mod clients;
 mod ends;
 mod failures;
 mod faults;
+mod fifty;
 mod ghost;
 mod harness;
 mod keys;

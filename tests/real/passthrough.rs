@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use xbosh_testkit::client::raw::Raw;
-use xbosh_testkit::client::{Client, Mechanism, Stanza};
+use xbosh_testkit::client::{Account, Client, Mechanism, Stanza};
 use xbosh_testkit::real::{Ejabberd, Prosody, Server, Sidecar};
 
 use crate::support::{Site, Way, domain_config, xbosh};
@@ -37,7 +37,7 @@ fn before(site: Site) -> Option<(&'static dyn Server, Sidecar)> {
     Some((server, xbosh(&config)))
 }
 
-async fn login(xbosh: &Sidecar, account: &xbosh_testkit::client::Account) -> Client {
+async fn login(xbosh: &Sidecar, account: &Account) -> Client {
     Client::login(xbosh.addr(), account, Mechanism::Scram)
         .await
         .unwrap()
@@ -66,7 +66,7 @@ async fn registration(site: Site) {
         "{}",
         features.text()
     );
-    let account = xbosh_testkit::client::Account::new("newcomer", server.domain(), "first secret");
+    let account = Account::new("newcomer", server.domain(), "first secret");
     client
         .iq(
             "set",
@@ -172,8 +172,10 @@ async fn client_state(site: Site) {
         .send("<inactive xmlns='urn:xmpp:csi:0'/>")
         .await
         .unwrap();
-    // Answered behind it: the server has read it.
-    client.ping().await.unwrap();
+    // Answered behind it: the server has read it. Again, since Prosody may pause a connection with an answer.
+    for _ in 0..3 {
+        client.ping().await.unwrap();
+    }
     let jid = client.jid().to_owned();
     for show in ["chat", "away", "dnd"] {
         peer.send(&format!(
@@ -236,7 +238,13 @@ async fn old_login(site: Site) {
         return;
     };
     let account = server.add_account("veteran").unwrap();
-    let domain = server.domain();
+    // ejabberd mostly holds a session's creation that asks for no version, but not always.
+    for _ in 0..3 {
+        log_in_as_of_old(server.domain(), &xbosh, &account).await;
+    }
+}
+
+async fn log_in_as_of_old(domain: &str, xbosh: &Sidecar, account: &Account) {
     let mut client = Raw::connect(xbosh.addr()).await.unwrap();
     client.set_deadline(std::time::Duration::from_secs(60));
     client
@@ -272,24 +280,25 @@ async fn old_login(site: Site) {
 }
 
 macro_rules! tests {
-    ($($test:ident: $prosody:ident, $ejabberd:ident;)*) => {$(
+    ($($name:ident: $test:ident($site:ident);)*) => {$(
         #[tokio::test]
-        async fn $prosody() {
-            $test(Site::Prosody).await;
-        }
-
-        #[tokio::test]
-        async fn $ejabberd() {
-            $test(Site::Ejabberd).await;
+        async fn $name() {
+            $test(Site::$site).await;
         }
     )*};
 }
 
 tests! {
-    registration: s46_registration_prosody, s46_registration_ejabberd;
-    carbons: carbons_prosody, carbons_ejabberd;
-    archive: archive_prosody, archive_ejabberd;
-    client_state: s46_client_state_prosody, s46_client_state_ejabberd;
-    upload_slot: upload_slot_prosody, upload_slot_ejabberd;
-    old_login: s40_old_login_prosody, s40_old_login_ejabberd;
+    s46_registration_prosody: registration(Prosody);
+    s46_registration_ejabberd: registration(Ejabberd);
+    carbons_prosody: carbons(Prosody);
+    carbons_ejabberd: carbons(Ejabberd);
+    archive_prosody: archive(Prosody);
+    archive_ejabberd: archive(Ejabberd);
+    s46_client_state_prosody: client_state(Prosody);
+    s46_client_state_ejabberd: client_state(Ejabberd);
+    upload_slot_prosody: upload_slot(Prosody);
+    upload_slot_ejabberd: upload_slot(Ejabberd);
+    s40_old_login_prosody: old_login(Prosody);
+    s40_old_login_ejabberd: old_login(Ejabberd);
 }

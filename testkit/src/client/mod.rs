@@ -13,6 +13,7 @@ mod error;
 pub mod managed;
 mod place;
 pub mod raw;
+pub mod rude;
 mod scanner;
 pub(crate) mod scram;
 mod stanza;
