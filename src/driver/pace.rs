@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn burst_pace_refusal() {
         let pace = Pace::new(10, 5);
-        let start = Instant::now();
+        let start = crate::driver::clock::now();
         for _ in 0..6 {
             assert_eq!(pace.ask("a.example", start), Ok(Duration::ZERO));
         }
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn bounded() {
         let pace = Pace::new(1, 0);
-        let now = Instant::now();
+        let now = crate::driver::clock::now();
         let refused = (0..10_000).filter(|n| pace.ask(&n.to_string(), now).is_err());
         assert!(refused.count() > 9_000);
         assert!(pace.due.lock().unwrap().len() <= MAX_DOMAINS + 1);

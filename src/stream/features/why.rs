@@ -1,7 +1,10 @@
 //! Why a feature was taken out, for the log.
 
+/// Whether a name belongs to a group of features.
+type Belongs = fn(&str) -> bool;
+
 /// Groups of features, with the reason for each.
-const REASONS: [(fn(&str) -> bool, &str); 4] = [
+const REASONS: [(Belongs, &str); 4] = [
     (
         |name| super::binds_channel(name) || matches!(name, "sasl-channel-binding" | "fast"),
         "bound to the server's own TLS connection, which ends at the connection manager",
