@@ -53,7 +53,7 @@ pub(super) struct Shared {
     pub(super) config: Arc<crate::config::Config>,
     pub(super) endpoints: Endpoints,
     pub(super) registry: Arc<Registry>,
-    pub(super) watch: Watch,
+    pub(super) watch: Arc<Watch>,
     pub(super) told: Told,
     pub(super) pace: Pace,
     /// None where clients get no TLS.

@@ -20,4 +20,4 @@ mod watch;
 pub use activation::Activated;
 pub(crate) use connection::random;
 pub(crate) use endpoint::redirect_target;
-pub use listener::{RunError, Sidecar, run};
+pub use listener::{Reread, RunError, Sidecar, run};
