@@ -4,6 +4,7 @@ mod ca;
 mod check;
 mod discover;
 mod packaging;
+mod status;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -46,6 +47,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Print the addresses that a domain names for its connection manager
     Discover(discover::DiscoverArgs),
+    /// Ask the running sidecar how it and its streams are
+    Status(status::StatusArgs),
     /// Print completions for a shell
     Completions(packaging::CompletionsArgs),
     /// Print the manual page, or write all of them
@@ -82,6 +85,7 @@ pub fn main() -> ExitCode {
         Some(Command::Ca(command)) => return ca::run(command),
         Some(Command::Check(args)) => return check::run(args),
         Some(Command::Discover(args)) => return discover::run(args),
+        Some(Command::Status(args)) => return status::run(args),
         Some(Command::Completions(args)) => return packaging::completions(args),
         Some(Command::Man(args)) => return packaging::man(args),
         Some(Command::Run(args)) => merge(cli.run, args),

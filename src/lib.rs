@@ -25,6 +25,7 @@ pub mod discover;
 pub mod driver;
 pub mod http;
 pub mod local_tls;
+pub mod status;
 pub mod stream;
 pub mod systemd;
 pub mod telemetry;

@@ -10,6 +10,8 @@ mod questions;
 mod reload;
 #[path = "cli/sockets.rs"]
 mod sockets;
+#[path = "cli/status.rs"]
+mod status;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -349,6 +349,13 @@ impl Session {
         self.granted.as_ref()
     }
 
+    /// The time from a request to the answer that it brings about, as far as known: never much more than the
+    /// shortest of late.
+    #[must_use]
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
+    }
+
     /// The client says that it is inactive (XEP-0352). Prosody's mod_csi_simple then pauses the HTTP connection
     /// that it saw last, and the answer to a request on that stays there: from now on it is asked for again after
     /// a second instead of fifteen.

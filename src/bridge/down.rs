@@ -132,6 +132,7 @@ impl Bridge {
 
     /// A stanza: it is known until it has arrived.
     fn deliver_at(&mut self, element: &Element, lang: Option<&str>, now: Instant) {
+        self.stanzas.1 += 1;
         if self.is_held() {
             return self.deliver(element, lang);
         }

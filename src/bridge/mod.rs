@@ -264,6 +264,8 @@ pub struct Bridge {
     farewell: Option<StreamFault>,
     /// The longest that the session's requests were held.
     longest_hold: Duration,
+    /// Stanzas from and for the client.
+    stanzas: (u64, u64),
     /// What came down while the client owed a header.
     stash: BytesMut,
     events: VecDeque<Event>,
@@ -319,6 +321,7 @@ impl Bridge {
             parting: None,
             farewell: None,
             longest_hold: Duration::ZERO,
+            stanzas: (0, 0),
             stash: BytesMut::new(),
             events: VecDeque::new(),
             header_due: Some(now + options.header_timeout),
@@ -342,6 +345,30 @@ impl Bridge {
         self.session.as_ref().map_or(self.longest_hold, |s| {
             s.longest_hold().max(self.longest_hold)
         })
+    }
+
+    /// Stanzas that came from the client, and that were given to it.
+    #[must_use]
+    pub const fn stanzas(&self) -> (u64, u64) {
+        self.stanzas
+    }
+
+    /// See [`Session::round_trip`].
+    #[must_use]
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.session.as_ref().and_then(Session::round_trip)
+    }
+
+    /// Where the stream stands, in a word.
+    #[must_use]
+    pub fn state(&self) -> &'static str {
+        match self.stage {
+            Stage::Leaving | Stage::Closed => "closing",
+            Stage::Away => "away",
+            _ if self.bound => "online",
+            Stage::Header { restarted: false } | Stage::Waiting if !self.logged_in => "connecting",
+            _ => "login",
+        }
     }
 
     /// The domain of the stream, once known.

@@ -235,6 +235,7 @@ impl Bridge {
             Batch::Stanzas => PayloadClass::Together,
             Batch::Alone => PayloadClass::Alone,
         };
+        self.stanzas.0 += u64::from(kind == Kind::Stanza);
         let mut counted = false;
         if kind == Kind::Stanza
             && let Some(managed) = &mut self.managed

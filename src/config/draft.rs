@@ -57,6 +57,8 @@ pub(super) const KEYS: &[&str] = &[
     "limits.setup_timeout",
     "log.level",
     "log.format",
+    "status.socket",
+    "status.metrics",
 ];
 
 /// Keys of a domain's table, besides those of its `proxy` table.
@@ -147,12 +149,15 @@ pub(super) struct Draft {
     pub(super) config: Config,
     pub(super) proxy: ProxyDraft,
     pub(super) domains: BTreeMap<String, DomainDraft>,
+    /// `status.socket`; the inner option is "".
+    pub(super) status_socket: Option<Option<PathBuf>>,
     places: BTreeMap<String, Place>,
 }
 
 impl Draft {
     pub(super) fn new() -> Self {
         Self {
+            status_socket: None,
             config: Config::default(),
             proxy: ProxyDraft::default(),
             domains: BTreeMap::new(),
@@ -308,6 +313,8 @@ impl Draft {
                     _ => return Err(take.wrong("must be \"auto\" or \"json\"")),
                 }
             }
+            ["status", "socket"] => self.status_socket = Some(take.maybe_path()?),
+            ["status", "metrics"] => config.status.metrics = take.loopback()?,
             ["domains", name] => {
                 if matches!(setting.value, Value::Other("a table")) {
                     self.domain(name, &take)?;
@@ -322,7 +329,7 @@ impl Draft {
             }
             [
                 "proxy" | "tls" | "local_tls" | "features" | "discovery" | "stream_management"
-                | "bosh" | "limits" | "log" | "domains",
+                | "bosh" | "limits" | "log" | "status" | "domains",
             ] => {
                 if !matches!(setting.value, Value::Other("a table")) {
                     return Err(take.no_table());

@@ -18,6 +18,14 @@ pub(super) fn finish(
     check_limits(draft)?;
     check_names(draft, warnings)?;
     let mut config = draft.config.clone();
+    config.status.socket = match &draft.status_socket {
+        Some(socket) => socket.clone(),
+        // The XDG base directory specification has relative paths ignored.
+        None => super::environment::variable(environment, "XDG_RUNTIME_DIR")
+            .map(std::path::PathBuf::from)
+            .filter(|folder| folder.is_absolute())
+            .map(|folder| folder.join("xbosh.sock")),
+    };
     if config.tls.client_cert.is_some() != config.tls.client_key.is_some() {
         let keys = ["tls.client_cert", "tls.client_key"];
         let missing = if config.tls.client_key.is_none() {

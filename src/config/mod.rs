@@ -58,6 +58,8 @@ pub struct Config {
     pub limits: Limits,
     /// Logging.
     pub log: Log,
+    /// Who can ask how things are.
+    pub status: Status,
     /// Per-domain settings, by lower-case A-label domain.
     pub domains: BTreeMap<String, Domain>,
 }
@@ -257,6 +259,15 @@ pub struct Limits {
     pub setup_timeout: Duration,
 }
 
+/// `[status]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The socket that `xbosh status` asks; none if it is switched off, or there is no runtime folder for it.
+    pub socket: Option<PathBuf>,
+    /// Where Prometheus asks besides; a loopback address.
+    pub metrics: Option<std::net::SocketAddr>,
+}
+
 /// `[log]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -327,6 +338,10 @@ impl Default for Config {
             log: Log {
                 level: "info".into(),
                 format: LogFormat::Auto,
+            },
+            status: Status {
+                socket: None,
+                metrics: None,
             },
             domains: BTreeMap::new(),
         }

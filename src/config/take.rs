@@ -55,6 +55,30 @@ impl Take<'_> {
         })
     }
 
+    /// As [`Self::path`]; `""` is none.
+    pub(super) fn maybe_path(&self) -> Result<Option<PathBuf>, ConfigError> {
+        if self.text()?.is_empty() {
+            Ok(None)
+        } else {
+            self.path().map(Some)
+        }
+    }
+
+    /// An address and port that only this machine reaches; `""` is none.
+    pub(super) fn loopback(&self) -> Result<Option<std::net::SocketAddr>, ConfigError> {
+        let text = self.text()?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        match text.parse::<std::net::SocketAddr>() {
+            Ok(address) if address.ip().is_loopback() => Ok(Some(address)),
+            Ok(_) => {
+                Err(self.wrong("must be a loopback address: everybody who reaches it can ask"))
+            }
+            Err(_) => Err(self.wrong("must be an address and port like \"127.0.0.1:9522\"")),
+        }
+    }
+
     pub(super) fn bool(&self) -> Result<bool, ConfigError> {
         match self.0.value {
             Value::Bool(value) => Ok(value),

@@ -43,6 +43,16 @@ pub enum ProxyKind {
     Socks5,
 }
 
+impl std::fmt::Display for ProxyKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Http => "HTTP proxy",
+            Self::Https => "HTTP proxy over TLS",
+            Self::Socks5 => "SOCKS5 proxy",
+        })
+    }
+}
+
 impl Upstream {
     /// Reads a proxy URL; `keys` beat its userinfo.
     ///

@@ -7,7 +7,7 @@ mod socket;
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::{AbortHandle, Abortable, Aborted};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -28,6 +28,7 @@ use crate::bosh::{Failure, HttpReply, Request, RequestKey};
 use crate::bridge::{self, Bridge, SmId};
 use crate::http::{ExchangeRequest, SessionClient};
 use crate::local_tls::LocalTls;
+use crate::status::{Board, Seat};
 use crate::stream::error::FaultReason;
 
 /// How long a client may take to close its side once we have closed ours (S-18).
@@ -56,6 +57,7 @@ pub(super) struct Shared {
     pub(super) watch: Arc<Watch>,
     pub(super) told: Told,
     pub(super) pace: Pace,
+    pub(super) board: Arc<Board>,
     /// None where clients get no TLS.
     pub(super) local_tls: Option<Arc<LocalTls>>,
 }
@@ -70,6 +72,7 @@ pub(super) async fn serve(
     let bridge = Bridge::new(bridge_options(&shared, &peer), clock::now());
     let (written_tx, written_rx) = mpsc::unbounded_channel();
     let changes = shared.watch.changes();
+    let seat = shared.board.seat(peer.to_string(), clock::now());
     let connection = Connection {
         bridge,
         changes,
@@ -92,6 +95,9 @@ pub(super) async fn serve(
         stuck_until: None,
         claimed: None,
         turning: Turning::default(),
+        seat,
+        told: ("", (0, 0)),
+        flying: Vec::new(),
     };
     connection.run(stop).await;
 }
@@ -145,6 +151,12 @@ struct Connection {
     claimed: Option<SmId>,
     /// The client's TLS.
     turning: Turning,
+    /// Where what happens is noted for `xbosh status`.
+    seat: Seat,
+    /// State and stanzas as they were noted last.
+    told: (&'static str, (u64, u64)),
+    /// Requests that are written, and when.
+    flying: Vec<(RequestKey, Instant)>,
 }
 
 impl Connection {
@@ -232,8 +244,45 @@ impl Connection {
             // The end of a session may have left something to do.
             match self.bridge.poll_event() {
                 Some(event) => self.on_event(event),
-                None => return,
+                None => return self.note(),
             }
+        }
+    }
+
+    /// For `xbosh status`, if anything is new.
+    fn note(&mut self) {
+        let now = (self.bridge.state(), self.bridge.stanzas());
+        if now == self.told {
+            return;
+        }
+        self.told = now;
+        let (state, (up, down)) = now;
+        let mut facts = self.seat.facts();
+        let stream = &mut facts.stream;
+        if stream.state != state {
+            state.clone_into(&mut stream.state);
+        }
+        if stream.domain.is_none() {
+            stream.domain = self.bridge.domain().map(str::to_owned);
+        }
+        stream.tls = self.bridge.is_secure();
+        (stream.stanzas_up, stream.stanzas_down) = (up, down);
+    }
+
+    /// An answer came, brought about by the oldest request that is newer; without one, by the request itself,
+    /// unless it was held: then it took much longer than the way does.
+    fn note_round_trip(&mut self, key: RequestKey, now: Instant) {
+        let newer = self.flying.iter().filter(|(other, _)| other.rid > key.rid);
+        let newer = newer.min_by_key(|(other, _)| other.rid);
+        let own = self.flying.iter().find(|(other, _)| *other == key);
+        let held = self.bridge.round_trip().unwrap_or_default() * 4;
+        let time = match (newer, own) {
+            (Some((_, at)), _) => now.saturating_duration_since(*at),
+            (None, Some((_, at))) => now.saturating_duration_since(*at),
+            (None, None) => return,
+        };
+        if newer.is_some() || time <= held {
+            self.seat.facts().note_round_trip(time);
         }
     }
 
@@ -311,6 +360,10 @@ impl Connection {
                         self.shared.endpoints.forget(domain);
                     }
                 }
+                self.seat.facts().note_error(&fault.to_string());
+                if fault.reason != FaultReason::Shutdown {
+                    self.seat.failed();
+                }
                 match fault.reason {
                     FaultReason::Shutdown => {
                         tracing::debug!(client = %self.peer, domain, "stream ended: {fault}")
@@ -345,6 +398,10 @@ impl Connection {
                 tracing::debug!(domain, url = %plain(&resolved.url), "connection manager found");
             }
             let client = endpoints.client(&resolved.url, &resolved);
+            let mut facts = self.seat.facts();
+            facts.stream.url = Some(plain(&resolved.url));
+            facts.stream.way = Some(resolved.way());
+            drop(facts);
             self.manager = Some(Manager {
                 client,
                 resolved,
@@ -364,6 +421,7 @@ impl Connection {
             tracing::info!(client = %self.peer, domain, url = %plain(&manager.resolved.url), "trying another address: {why}");
             self.shared.endpoints.avoid(&manager.resolved.url);
         }
+        self.flying.clear();
         for (_, running) in self.aborts.drain(..) {
             running.abort();
         }
@@ -392,6 +450,10 @@ impl Connection {
     fn start(&mut self, request: Request) {
         let Some(manager) = &self.manager else { return };
         let key = request.key;
+        let mut facts = self.seat.facts();
+        facts.stream.exchanges += 1;
+        facts.stream.repeats += u64::from(key.attempt > 1);
+        drop(facts);
         let (written, repeated) = (self.written_tx.clone(), self.written_tx.clone());
         let exchange = manager.client.exchange(ExchangeRequest {
             body: request.body,
@@ -413,7 +475,11 @@ impl Connection {
 
     fn on_sent(&mut self, sent: Sent) {
         match sent {
-            Sent::Whole(key) => self.bridge.handle_written(key, clock::now()),
+            Sent::Whole(key) => {
+                let now = clock::now();
+                self.flying.push((key, now));
+                self.bridge.handle_written(key, now);
+            }
             Sent::Again(key) => self.bridge.handle_repeated(key),
         }
     }
@@ -430,8 +496,12 @@ impl Connection {
         }
         let now = clock::now();
         match result {
-            Ok(Ok(reply)) => self.bridge.handle_response(key, &reply, now),
+            Ok(Ok(reply)) => {
+                self.bridge.handle_response(key, &reply, now);
+                self.note_round_trip(key, now);
+            }
             Ok(Err(failure)) => {
+                self.seat.facts().note_error(&failure.text);
                 tracing::debug!(client = %self.peer, domain = self.bridge.domain(), "exchange failed: {}", failure.text);
                 if !failure.sent && self.bridge.may_go_elsewhere() {
                     self.bridge.go_elsewhere();
@@ -441,6 +511,7 @@ impl Connection {
             }
             Err(Aborted) => {}
         }
+        self.flying.retain(|(known, _)| *known != key);
     }
 
     /// T-32: the machine slept, or its network changed: what is under way may be dead without knowing it.

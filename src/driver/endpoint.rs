@@ -10,7 +10,7 @@ use super::clock;
 use super::habits::Habits;
 use crate::bridge;
 use crate::config::{Config, Domain};
-use crate::connect::{CertificateName, ConnectError, Connector};
+use crate::connect::{CertificateName, ConnectError, Connector, Route};
 use crate::discover::Discovery;
 use crate::http::{ClientOptions, SessionClient, Target};
 use crate::stream::error::FaultReason;
@@ -54,6 +54,15 @@ pub(super) struct Resolved {
 }
 
 impl Resolved {
+    /// The way out, for people.
+    pub(super) fn way(&self) -> String {
+        match self.connector.route(&self.url) {
+            Ok(Route::Direct) => "direct".to_owned(),
+            Ok(Route::Via(upstream)) => format!("{} {}", upstream.kind, upstream.authority()),
+            Err(error) => error.to_string(),
+        }
+    }
+
     /// The way to an address: only a host that is vouched for may show the XMPP domain's certificate (D-08, D-13).
     fn connector(&self, url: &Url) -> Connector {
         let known = |vouched: &Url| vouched.host() == url.host();

@@ -10,7 +10,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::activation::Activated;
+use super::ask::Asked;
 use super::client::{Client, Peer};
+use super::clock;
 use super::connection::{Shared, serve};
 use super::endpoint::Endpoints;
 use super::pace::Pace;
@@ -21,6 +23,7 @@ use super::watch::Watch;
 use crate::config::{Config, ListenAddress, LocalTlsMode};
 use crate::connect::ConnectError;
 use crate::local_tls::{LocalTls, LocalTlsError};
+use crate::status::Board;
 use crate::stream::STREAM_CLOSE;
 use crate::stream::error::{FaultReason, fault};
 use crate::stream::header::{ServerHeader, Version};
@@ -41,6 +44,15 @@ pub enum RunError {
         address: ListenAddress,
         /// What to do about it.
         hint: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// `status.metrics` cannot be listened on.
+    #[error("cannot listen on status.metrics = {address}: {}", crate::connect::error::plain(.source))]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
         /// What the system said.
         #[source]
         source: io::Error,
@@ -84,7 +96,7 @@ impl RunError {
             Self::Setup(_) | Self::Activation { .. } | Self::Remote { .. } | Self::NoFolder(_) => {
                 true
             }
-            Self::Listen { .. } | Self::Signals(_) => false,
+            Self::Listen { .. } | Self::Metrics { .. } | Self::Signals(_) => false,
         }
     }
 }
@@ -98,6 +110,8 @@ pub struct Sidecar {
     /// What the next client is served by.
     pub(super) shared: watch::Sender<Arc<Shared>>,
     authorities: Option<PathBuf>,
+    /// Answers questions about the state.
+    _asked: Asked,
 }
 
 impl Sidecar {
@@ -123,7 +137,10 @@ impl Sidecar {
         let local_tls = local_tls(&config, authorities.clone())?;
         let endpoints = Endpoints::new(&config).map_err(RunError::Setup)?;
         let listeners = listeners(&config, activated).await?;
-        let addresses = listeners.iter().map(|l| l.address.clone()).collect();
+        let addresses: Vec<_> = listeners.iter().map(|l| l.address.clone()).collect();
+        let names = addresses.iter().map(ToString::to_string).collect();
+        let board = Arc::new(Board::new(names, clock::now()));
+        let status = Asked::start(&config, &board).await?;
         let slots = Arc::new(tokio::sync::Semaphore::new(config.limits.max_streams));
         let shared = Arc::new(Shared {
             registry: Arc::new(Registry::new(config.limits.buffer_bytes)),
@@ -131,6 +148,7 @@ impl Sidecar {
             told: Told::default(),
             pace: Pace::new(config.limits.session_rate, config.limits.max_streams),
             local_tls,
+            board,
             config: Arc::new(config),
             endpoints,
         });
@@ -151,6 +169,7 @@ impl Sidecar {
             acceptors,
             shared,
             authorities,
+            _asked: status,
         })
     }
 
@@ -172,6 +191,7 @@ impl Sidecar {
                 "allow_remote_clients",
                 config.allow_remote_clients == old.config.allow_remote_clients,
             ),
+            ("status", config.status == old.config.status),
             (
                 "limits.max_streams",
                 config.limits.max_streams == old.config.limits.max_streams,
@@ -187,6 +207,7 @@ impl Sidecar {
             local_tls,
             told: Told::default(),
             pace: Pace::new(config.limits.session_rate, config.limits.max_streams),
+            board: Arc::clone(&old.board),
             config: Arc::new(config),
             endpoints,
         }));

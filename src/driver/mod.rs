@@ -1,6 +1,7 @@
 //! The async shell: accept, run, drain.
 
 mod activation;
+mod ask;
 mod client;
 pub mod clock;
 mod connection;

@@ -24,7 +24,6 @@ fn unknown_keys_name_the_nearest() {
 fn keys_that_do_nothing_do_not_exist() {
     for key in [
         "discovery.dns_txt",
-        "status.socket",
         "proxy.isolate",
         "bosh.compress",
         "bosh.http_version",

@@ -197,7 +197,7 @@ fn unknown_variables_only_warn() {
         ("XBOSH_LISTN", "127.0.0.1:0"),
         ("XBOSH_PROXY_URL", "http://juliet:zebra@p.example"),
         ("XBOSH_DOMAINS__EXAMPLE", "{}"),
-        ("XBOSH_STATUS__SOCKET", ""),
+        ("XBOSH_STATUS__SOCKETS", ""),
         ("XBOSH_", ""),
         ("XBOSHX", "1"),
         ("LISTEN", "1"),
@@ -208,7 +208,7 @@ fn unknown_variables_only_warn() {
     ignored: environment variable XBOSH_LISTN: unknown key listn; did you mean listen?
     ignored: environment variable XBOSH_PROXY_URL: unknown key proxy_url; did you mean proxy.url?
     ignored: environment variable XBOSH_DOMAINS__EXAMPLE: domains are set in the file only
-    ignored: environment variable XBOSH_STATUS__SOCKET: unknown key status.socket
+    ignored: environment variable XBOSH_STATUS__SOCKETS: unknown key status.sockets; did you mean status.socket?
     ignored: environment variable XBOSH_: unknown key ""
     "#);
 }

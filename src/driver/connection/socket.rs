@@ -55,6 +55,7 @@ impl Connection {
         match ready.and_then(|()| client.try_write(self.bridge.output())) {
             Ok(count) => {
                 self.stuck_until = None;
+                self.seat.facts().stream.bytes_down += count as u64;
                 self.bridge.consume_output(count, now);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -91,6 +92,7 @@ impl Connection {
                 // Closed already: what still comes is thrown away until the client closes too.
                 Ok(_) if self.output_closed => {}
                 Ok(count) => {
+                    self.seat.facts().stream.bytes_up += count as u64;
                     self.bridge
                         .handle_client_bytes(&buffer[..count], clock::now());
                     if count < READ_BYTES || !self.bridge.wants_client_bytes() {
