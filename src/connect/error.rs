@@ -23,7 +23,7 @@ pub enum ConnectError {
         /// host:port.
         proxy: String,
     },
-    /// E-31: the proxy wants other credentials, or a scheme that we do not speak.
+    /// E-31: the proxy wants other credentials.
     #[error("the proxy {proxy} {}: check proxy.username and proxy.password", refusal(*.sent, .offers))]
     ProxyAuth {
         /// host:port.
@@ -31,6 +31,16 @@ pub enum ConnectError {
         /// We had credentials and sent them.
         sent: bool,
         /// What it said or offers.
+        offers: String,
+    },
+    /// E-31: the proxy offers no scheme that we speak (NTLM or Negotiate alone, P-06).
+    #[error(
+        "the proxy {proxy} wants a login that xbosh does not speak ({offers}): run cntlm or px on this machine and set proxy.url to its address, see docs/corporate-proxies.md"
+    )]
+    ProxyScheme {
+        /// host:port.
+        proxy: String,
+        /// What it said and offers.
         offers: String,
     },
     /// E-32: the proxy does not allow this destination.
@@ -125,7 +135,7 @@ impl ConnectError {
             Self::ProxyUnreachable { .. } | Self::ProxySilent { .. } => {
                 FailureKind::ProxyUnreachable
             }
-            Self::ProxyAuth { .. } => FailureKind::ProxyAuth,
+            Self::ProxyAuth { .. } | Self::ProxyScheme { .. } => FailureKind::ProxyAuth,
             Self::ProxyRefused { .. } => FailureKind::ProxyRefused,
             Self::ProxyUpstream { .. } => FailureKind::ProxyUpstream,
             Self::ProxyProtocol { .. } => FailureKind::ProxyProtocol,

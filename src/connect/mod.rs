@@ -13,6 +13,7 @@ mod dial;
 pub mod fuzzing;
 mod http_proxy;
 mod local;
+mod login;
 mod prefixed;
 mod socks5;
 mod tls;
@@ -24,10 +25,9 @@ pub(crate) mod tests;
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::HeaderValue;
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use url::Url;
@@ -35,6 +35,8 @@ use url::Url;
 pub use error::ConnectError;
 pub(crate) use http_proxy::{auth_refused, not_http};
 pub(crate) use local::address_is_gone;
+pub use login::Login;
+pub(crate) use login::{Round, Sent};
 pub use route::{ProxyKind, Route, Upstream, authority, check_credentials};
 pub use verify::CertificateName;
 pub(crate) use words::schemes;
@@ -72,7 +74,7 @@ pub struct Connection {
     /// The stream, encrypted if the URL says so.
     pub stream: Box<dyn Io>,
     /// The other end is an HTTP proxy that takes absolute-form requests.
-    pub absolute_form: Option<Upstream>,
+    pub absolute_form: Option<(Upstream, Arc<Login>)>,
     /// This machine's address on the way to the first hop, if the system knows it.
     pub local: Option<IpAddr>,
     /// The manager's own certificate as DER, over TLS.
@@ -119,6 +121,8 @@ struct Shared {
     proxy_tls: Result<Arc<ClientConfig>, String>,
     limits: TimeLimits,
     identity: config::Tls,
+    /// By the proxy's host:port; what a proxy wants is learnt once.
+    logins: Arc<Mutex<Vec<(String, Arc<Login>)>>>,
 }
 
 impl Connector {
@@ -158,6 +162,7 @@ impl Connector {
                 proxy_tls,
                 limits,
                 identity: tls.clone(),
+                logins: Arc::default(),
             }),
         })
     }
@@ -249,20 +254,19 @@ impl Connector {
                     let (stream, local) = self.dial_proxy(&upstream).await?;
                     took.dial = began.elapsed();
                     if !secure {
+                        let login = self.login(&upstream);
                         return Ok(Connection {
                             stream,
-                            absolute_form: Some(upstream),
+                            absolute_form: Some((upstream, login)),
                             local,
                             certificate: None,
                             took,
                         });
                     }
                     let destination = authority(host, port);
-                    let limit = self.shared.limits.proxy;
-                    let tunnel =
-                        http_proxy::connect(stream, &upstream, &destination, limit).await?;
+                    let way = self.tunnel(stream, local, &upstream, &destination).await?;
                     took.proxy = Some(began.elapsed() - took.dial);
-                    (Box::new(tunnel), local)
+                    way
                 }
             },
         };
@@ -299,6 +303,48 @@ impl Connector {
             certificate,
             took,
         })
+    }
+
+    /// CONNECT, once more for each challenge that can be answered (P-06).
+    async fn tunnel(
+        &self,
+        mut stream: Box<dyn Io>,
+        mut local: Option<IpAddr>,
+        upstream: &Upstream,
+        destination: &str,
+    ) -> Result<(Box<dyn Io>, Option<IpAddr>), ConnectError> {
+        let login = self.login(upstream);
+        let mut round = Round::default();
+        let limit = self.shared.limits.proxy;
+        loop {
+            let who = (&*login, &mut round);
+            let asked = http_proxy::connect(stream, upstream, who, destination, limit);
+            if let Some(tunnel) = asked.await? {
+                return Ok((Box::new(tunnel), local));
+            }
+            // Whether its refusal leaves the connection open is not worth finding out.
+            (stream, local) = self.dial_proxy(upstream).await?;
+        }
+    }
+
+    /// What is known of logging in to this proxy.
+    fn login(&self, upstream: &Upstream) -> Arc<Login> {
+        let proxy = upstream.authority();
+        let credentials = upstream.credentials.as_ref();
+        let mut logins = self
+            .shared
+            .logins
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let known = logins
+            .iter()
+            .find(|(name, login)| *name == proxy && login.is_for(credentials));
+        if let Some((_, login)) = known {
+            return Arc::clone(login);
+        }
+        let login = Arc::new(Login::new(upstream.credentials.clone()));
+        logins.push((proxy, Arc::clone(&login)));
+        login
     }
 
     async fn dial_target(
@@ -341,12 +387,6 @@ impl Connector {
         .await?;
         Ok((Box::new(stream), local))
     }
-}
-
-/// The header of an absolute-form request to this proxy (P-05).
-#[must_use]
-pub fn proxy_authorization(upstream: &Upstream) -> Option<HeaderValue> {
-    upstream.basic()
 }
 
 /// Whether a proxy may have to be reached over TLS.

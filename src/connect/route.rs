@@ -1,7 +1,6 @@
 //! Which way a URL is reached: direct, through an HTTP proxy, or through SOCKS5.
 
-use base64::Engine as _;
-use http::{HeaderValue, Uri};
+use http::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -78,24 +77,6 @@ impl Upstream {
     #[must_use]
     pub fn authority(&self) -> String {
         authority(&self.host, self.port)
-    }
-
-    /// The value of `Proxy-Authorization` (RFC 7617), marked sensitive.
-    #[must_use]
-    pub fn basic(&self) -> Option<HeaderValue> {
-        let credentials = self.credentials.as_ref()?;
-        let plain = zeroize::Zeroizing::new(format!(
-            "{}:{}",
-            credentials.username,
-            credentials.password.expose_secret()
-        ));
-        let encoded = zeroize::Zeroizing::new(format!(
-            "Basic {}",
-            base64::engine::general_purpose::STANDARD.encode(plain.as_bytes())
-        ));
-        let mut value = HeaderValue::from_str(&encoded).ok()?;
-        value.set_sensitive(true);
-        Some(value)
     }
 }
 
@@ -214,6 +195,7 @@ pub fn authority(host: &str, port: u16) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::login::Login;
     use super::*;
 
     fn proxy(source: ProxySource) -> Proxy {
@@ -266,16 +248,18 @@ mod tests {
     fn p05_credentials() {
         let url = Url::parse("http://Aladdin:open%20sesame@p:8080").unwrap();
         let upstream = Upstream::new(&url, None).unwrap();
-        assert_eq!(
-            upstream.basic().unwrap(),
-            "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
-        );
+        let header = |upstream: &Upstream| {
+            let login = Login::new(upstream.credentials.clone());
+            login.authorize("POST", "/", b"").0.unwrap()
+        };
+        assert_eq!(header(&upstream), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+        assert!(header(&upstream).is_sensitive());
         let keys = Credentials {
             username: "ü".into(),
             password: SecretString::from("p:w".to_owned()),
         };
         let upstream = Upstream::new(&url, Some(&keys)).unwrap();
-        assert_eq!(upstream.basic().unwrap(), "Basic w7w6cDp3");
+        assert_eq!(header(&upstream), "Basic w7w6cDp3");
         assert!(!format!("{upstream:?}").contains("p:w"));
     }
 

@@ -8,7 +8,9 @@ use xbosh::config::{Credentials, Proxy, ProxySource, Tls};
 use xbosh::driver::Sidecar;
 use xbosh_testkit::client::{Client, ClientError, Mechanism, StreamError};
 use xbosh_testkit::cm::{Cm, Profile};
-use xbosh_testkit::proxy::{HttpProxy, HttpTrick, ProxyOptions, Socks5Proxy, SocksTrick};
+use xbosh_testkit::proxy::{
+    DigestRules, HttpProxy, HttpTrick, ProxyOptions, Socks5Proxy, SocksTrick,
+};
 use xbosh_testkit::tls::Authority;
 
 use super::support::{DOMAIN, account, app, config, echo, server};
@@ -133,6 +135,113 @@ async fn p02_connect() {
             .iter()
             .all(|p| p.header("proxy-authorization").is_none())
     );
+}
+
+/// P-06: Digest, in both forms: one nonce serves many requests, a stale or forgotten one costs one more
+/// request, and the manager sees each rid once.
+#[tokio::test]
+async fn p06_digest() {
+    for (tls, algorithms, says_stale) in [
+        (false, vec!["MD5"], true),
+        (false, vec!["SHA-256", "MD5"], false),
+        (true, vec!["MD5"], true),
+        (true, vec!["SHA-256"], false),
+    ] {
+        let rules = DigestRules {
+            algorithms,
+            says_stale,
+            uses: 20,
+            ..DigestRules::default()
+        };
+        let rig = Rig::new(tls).await;
+        let proxy = HttpProxy::start(options(Some("secret")), HttpTrick::Digest(rules)).await;
+        let sidecar = rig
+            .sidecar(way(&format!("http://{}", proxy.addr()), Some("secret")))
+            .await;
+        for _ in 0..2 {
+            let mut client = Client::login(sidecar.addrs()[0], &account("user"), Mechanism::Plain)
+                .await
+                .unwrap();
+            echo(&mut client, 0..50).await;
+            proxy.forget_nonces();
+            echo(&mut client, 50..100).await;
+            client.logout().await.unwrap();
+        }
+        assert_eq!(rig.cm.violations(), Vec::<String>::new());
+        let heads = proxy.heads();
+        let basic = heads.iter().filter(|head| head.contains(" Basic "));
+        assert_eq!(basic.count(), 1, "the first alone");
+        let again = heads.iter().filter(|head| head.contains("nc=00000001"));
+        let (again, posts) = (again.count(), rig.cm.posts().len());
+        if !tls {
+            // Of the rest none was refused but for a nonce that had worn out or was forgotten.
+            assert!(
+                heads.len() - posts <= 1 + 2 * again,
+                "{} {posts} {again}",
+                heads.len()
+            );
+            assert!(again >= posts / 20, "{posts} {again}");
+        }
+    }
+}
+
+/// P-06: a proxy that offers Basic beside Digest was sent Basic already.
+#[tokio::test]
+async fn p06_digest_beside_basic() {
+    let rules = DigestRules {
+        basic_too: true,
+        ..DigestRules::default()
+    };
+    let rig = Rig::new(true).await;
+    let proxy = HttpProxy::start(options(Some("secret")), HttpTrick::Digest(rules)).await;
+    rig.talks(way(&format!("http://{}", proxy.addr()), Some("secret")))
+        .await;
+    assert!(proxy.heads().iter().all(|head| head.contains(" Basic ")));
+}
+
+/// P-06, E-31: a wrong password for Digest is one clear sentence after one answer to the challenge.
+#[tokio::test]
+async fn p06_digest_wrong_password() {
+    for tls in [false, true] {
+        let rig = Rig::new(tls).await;
+        let trick = HttpTrick::Digest(DigestRules::default());
+        let proxy = HttpProxy::start(options(Some("secret")), trick).await;
+        let error = rig
+            .fails(way(&format!("http://{}", proxy.addr()), Some("wr0ng")))
+            .await;
+        assert_eq!(app(&error), Some("proxy-auth-failed"));
+        assert_eq!(
+            error.text.clone().unwrap_or_default(),
+            format!(
+                "the proxy {} refused the user name or password (407, offers Digest): check proxy.username and proxy.password",
+                proxy.addr()
+            )
+        );
+        assert_eq!(proxy.heads().len(), 2, "{:?}", proxy.heads());
+    }
+}
+
+/// P-06, E-31: NTLM and Negotiate alone: what to do, in both forms, and no second try.
+#[tokio::test]
+async fn p06_ntlm_alone() {
+    for tls in [false, true] {
+        let rig = Rig::new(tls).await;
+        let lines = "Proxy-Authenticate: Negotiate\r\nProxy-Authenticate: NTLM\r\n";
+        let trick = HttpTrick::Challenges(lines.into());
+        let proxy = HttpProxy::start(options(Some("secret")), trick).await;
+        let error = rig
+            .fails(way(&format!("http://{}", proxy.addr()), Some("wr0ng")))
+            .await;
+        assert_eq!(app(&error), Some("proxy-auth-failed"));
+        assert_eq!(
+            error.text.clone().unwrap_or_default(),
+            format!(
+                "the proxy {} wants a login that xbosh does not speak (407, offers Negotiate, NTLM): run cntlm or px on this machine and set proxy.url to its address, see docs/corporate-proxies.md",
+                proxy.addr()
+            )
+        );
+        assert_eq!(proxy.heads().len(), 1);
+    }
 }
 
 /// P-15 to P-18: SOCKS5 with and without password, the name by ATYP 03, an odd but legal reply.
