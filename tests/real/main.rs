@@ -22,6 +22,7 @@ mod libraries;
 mod local_tls;
 mod managed;
 mod matrix;
+mod proxy_auth;
 mod resume_libraries;
 mod support;
 mod unix;
