@@ -17,6 +17,14 @@ pub enum ConnectError {
         #[source]
         source: io::Error,
     },
+    /// E-30: several proxies, and none answers.
+    #[error(
+        "none of the proxies in proxy.url answers ({tried}): check that list, and that one of them runs"
+    )]
+    NoProxyAnswers {
+        /// Each with what was seen.
+        tried: String,
+    },
     /// E-30: the proxy accepted the connection and says nothing.
     #[error("the proxy {proxy} does not answer; check proxy.url")]
     ProxySilent {
@@ -132,9 +140,9 @@ impl ConnectError {
     #[must_use]
     pub fn kind(&self) -> FailureKind {
         match self {
-            Self::ProxyUnreachable { .. } | Self::ProxySilent { .. } => {
-                FailureKind::ProxyUnreachable
-            }
+            Self::ProxyUnreachable { .. }
+            | Self::NoProxyAnswers { .. }
+            | Self::ProxySilent { .. } => FailureKind::ProxyUnreachable,
             Self::ProxyAuth { .. } | Self::ProxyScheme { .. } => FailureKind::ProxyAuth,
             Self::ProxyRefused { .. } => FailureKind::ProxyRefused,
             Self::ProxyUpstream { .. } => FailureKind::ProxyUpstream,

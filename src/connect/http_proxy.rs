@@ -269,6 +269,7 @@ mod tests {
             host: "proxy".into(),
             port: 3128,
             credentials,
+            isolated: false,
         }
     }
 

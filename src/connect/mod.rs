@@ -12,8 +12,10 @@ mod dial;
 #[doc(hidden)]
 pub mod fuzzing;
 mod http_proxy;
+mod isolation;
 mod local;
 mod login;
+mod order;
 mod prefixed;
 mod socks5;
 mod tls;
@@ -37,11 +39,13 @@ pub(crate) use http_proxy::{auth_refused, not_http};
 pub(crate) use local::address_is_gone;
 pub use login::Login;
 pub(crate) use login::{Round, Sent};
-pub use route::{ProxyKind, Route, Upstream, authority, check_credentials};
+pub use route::{ProxyKind, Route, Upstream, authority, check_credentials, from_userinfo};
 pub use verify::CertificateName;
 pub(crate) use words::schemes;
 
+use self::order::Silent;
 use self::tls::Hop;
+use crate::bosh::failure::FailureKind;
 use crate::config;
 
 /// A connected stream of any kind.
@@ -79,6 +83,8 @@ pub struct Connection {
     pub local: Option<IpAddr>,
     /// The manager's own certificate as DER, over TLS.
     pub certificate: Option<Vec<u8>>,
+    /// The way that was taken.
+    pub way: Route,
     /// How long it took.
     pub took: Took,
 }
@@ -123,6 +129,10 @@ struct Shared {
     identity: config::Tls,
     /// By the proxy's host:port; what a proxy wants is learnt once.
     logins: Arc<Mutex<Vec<(String, Arc<Login>)>>>,
+    /// Proxies that did not answer lately.
+    silent: Arc<Silent>,
+    /// Who the session is to a SOCKS5 proxy, if sessions are kept apart there.
+    isolation: Option<config::Credentials>,
 }
 
 impl Connector {
@@ -163,6 +173,8 @@ impl Connector {
                 limits,
                 identity: tls.clone(),
                 logins: Arc::default(),
+                silent: Arc::default(),
+                isolation: isolation::credentials(proxy),
             }),
         })
     }
@@ -176,6 +188,7 @@ impl Connector {
         same.then(|| {
             let mut shared = (**ours).clone();
             shared.proxy = proxy.clone();
+            shared.isolation = isolation::credentials(proxy);
             for tls in [&mut shared.tls, &mut shared.proxy_tls]
                 .into_iter()
                 .flatten()
@@ -213,28 +226,89 @@ impl Connector {
         self.shared.identity.same_certificate
     }
 
-    /// The way to a URL.
-    ///
-    /// # Errors
-    /// [`ConnectError::Setting`] if the proxy's address cannot be used.
-    pub fn route(&self, target: &Url) -> Result<Route, ConnectError> {
-        route::route(&self.shared.proxy, target)
+    /// The same way out for one more session, apart from others where `proxy.isolate` asks for it (P-20).
+    #[must_use]
+    pub fn isolated(&self) -> Self {
+        if self.shared.isolation.is_none() {
+            return self.clone();
+        }
+        let mut shared = (*self.shared).clone();
+        shared.isolation = isolation::credentials(&shared.proxy);
+        Self {
+            shared: Arc::new(shared),
+        }
     }
 
-    /// Connects for requests to `target`: http or https.
+    /// The ways to a URL, in the order in which they are tried now; at least one.
+    ///
+    /// # Errors
+    /// [`ConnectError::Setting`] if a proxy's address cannot be used.
+    pub fn routes(&self, target: &Url) -> Result<Vec<Route>, ConnectError> {
+        let mut routes = route::routes(&self.shared.proxy, target)?;
+        for route in &mut routes {
+            if let Route::Via(upstream) = route
+                && upstream.kind == ProxyKind::Socks5
+                && upstream.credentials.is_none()
+                && self.shared.proxy.isolate
+            {
+                let Some(isolation) = &self.shared.isolation else {
+                    let text = "proxy.isolate needs random numbers, and the system gives none";
+                    return Err(ConnectError::Setting(text.into()));
+                };
+                upstream.isolated = true;
+                upstream.credentials = Some(isolation.clone());
+            }
+        }
+        self.shared.silent.put_last(&mut routes);
+        Ok(routes)
+    }
+
+    /// Connects for requests to `target`: http or https. Of several proxies the next one is tried where one
+    /// does not answer; what one says itself is final.
     ///
     /// # Errors
     /// [`ConnectError`] naming the hop.
     pub async fn connect(&self, target: &Url) -> Result<Connection, ConnectError> {
+        let routes = self.routes(target)?;
+        let several = routes.len() > 1;
+        let mut failed = Vec::new();
+        for route in routes {
+            let proxy = match &route {
+                Route::Via(upstream) if several => Some(upstream.authority()),
+                Route::Via(_) | Route::Direct => None,
+            };
+            match self.connect_by(target, route).await {
+                Err(error) if error.kind() == FailureKind::ProxyUnreachable => {
+                    if let Some(proxy) = &proxy {
+                        tracing::warn!("{error}; trying the next in proxy.url");
+                        self.shared.silent.note(proxy);
+                    }
+                    failed.push(error);
+                }
+                Ok(connection) => {
+                    if let Some(proxy) = &proxy {
+                        self.shared.silent.forget(proxy);
+                    }
+                    return Ok(connection);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(order::none_answers(failed))
+    }
+
+    async fn connect_by(&self, target: &Url, route: Route) -> Result<Connection, ConnectError> {
         let host = target
             .host_str()
             .unwrap_or_default()
             .trim_matches(['[', ']']);
         let port = target.port_or_known_default().unwrap_or(443);
         let secure = target.scheme() == "https";
+        let limits = isolation::limits(self.shared.limits, &route, host);
         let began = tokio::time::Instant::now();
         let mut took = Took::default();
-        let (tunnel, local): (Box<dyn Io>, _) = match self.route(target)? {
+        let way = route.clone();
+        let (tunnel, local): (Box<dyn Io>, _) = match route {
             Route::Direct => {
                 let stream = self.dial_target(host, port).await?;
                 took.dial = began.elapsed();
@@ -245,7 +319,7 @@ impl Connector {
                 ProxyKind::Socks5 => {
                     let (stream, local) = self.dial_proxy(&upstream).await?;
                     took.dial = began.elapsed();
-                    let limit = self.shared.limits.proxy;
+                    let limit = limits.proxy;
                     let tunnel = socks5::connect(stream, &upstream, host, port, limit).await?;
                     took.proxy = Some(began.elapsed() - took.dial);
                     (Box::new(tunnel), local)
@@ -260,6 +334,7 @@ impl Connector {
                             absolute_form: Some((upstream, login)),
                             local,
                             certificate: None,
+                            way,
                             took,
                         });
                     }
@@ -276,20 +351,13 @@ impl Connector {
                 absolute_form: None,
                 local,
                 certificate: None,
+                way,
                 took,
             });
         }
         let config = ready(&self.shared.tls)?;
         let peer = authority(host, port);
-        let stream = tls::handshake(
-            config,
-            tunnel,
-            host,
-            &peer,
-            Hop::Manager,
-            self.shared.limits.tls,
-        )
-        .await?;
+        let stream = tls::handshake(config, tunnel, host, &peer, Hop::Manager, limits.tls).await?;
         let session = stream.get_ref().1;
         let version = session.protocol_version();
         let before = took.dial + took.proxy.unwrap_or_default();
@@ -301,6 +369,7 @@ impl Connector {
             absolute_form: None,
             local,
             certificate,
+            way,
             took,
         })
     }
@@ -394,6 +463,7 @@ fn may_speak_tls(source: &config::ProxySource) -> bool {
     match source {
         config::ProxySource::None => false,
         config::ProxySource::Url(url) => url.scheme() == "https",
+        config::ProxySource::List(list) => list.urls.iter().any(|url| url.scheme() == "https"),
         config::ProxySource::Env(env) => [&env.https, &env.http, &env.all]
             .into_iter()
             .flatten()

@@ -110,6 +110,8 @@ impl Endpoints {
     /// The manager of a domain, or the row and sentence that say why there is none (D-01).
     pub(super) async fn resolve(&self, domain: &str) -> Result<Resolved, (FaultReason, String)> {
         let known = self.domains.get(domain).unwrap_or(&self.others);
+        // One client connection's own, which its discovery and all its requests share (P-20).
+        let connector = known.connector.isolated();
         let named = CertificateName::HostOrDomain(domain.to_owned());
         let (urls, discovered) = match &known.settings.url {
             Some(url) => (vec![url.clone()], false),
@@ -123,7 +125,7 @@ impl Endpoints {
             }
             None => {
                 let now = clock::now();
-                let found = self.discovery.find(&known.connector, domain, now).await;
+                let found = self.discovery.find(&connector, domain, now).await;
                 let found = found.map_err(|error| (error.reason(), error.to_string()))?;
                 (self.in_order(found.urls, now), true)
             }
@@ -143,7 +145,7 @@ impl Endpoints {
                 others,
             },
             url,
-            connector: known.connector.named(named),
+            connector: connector.named(named),
             vouched: urls,
             discovered,
         })

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 use url::Url;
-use xbosh::config::{Credentials, Proxy, ProxySource, Tls};
+use xbosh::config::{Credentials, Proxy, ProxyList, ProxySource, Tls};
 use xbosh::driver::Sidecar;
 use xbosh_testkit::client::{Client, ClientError, Mechanism, StreamError};
 use xbosh_testkit::cm::{Cm, Profile};
@@ -35,12 +35,15 @@ fn way(url: &str, password: Option<&str>) -> Proxy {
         }),
         no_proxy: Vec::new(),
         ca_file: None,
+        isolate: false,
     }
 }
 
 struct Rig {
     cm: Cm,
     ca_file: Option<PathBuf>,
+    /// In the manager's URL.
+    host: &'static str,
     _folder: tempfile::TempDir,
 }
 
@@ -55,12 +58,13 @@ impl Rig {
         Self {
             cm,
             ca_file: tls.then_some(ca_file),
+            host: HIDDEN,
             _folder: folder,
         }
     }
 
     async fn sidecar(&self, proxy: Proxy) -> Sidecar {
-        let mut config = config(&self.cm.url(HIDDEN), proxy);
+        let mut config = config(&self.cm.url(self.host), proxy);
         if let Some(domain) = config.domains.get_mut(DOMAIN) {
             domain.tls = Tls {
                 ca_file: self.ca_file.clone(),
@@ -313,6 +317,111 @@ async fn e32_refused_port() {
             && error.text.as_deref().unwrap_or_default().contains("443"),
         "{error:?}"
     );
+}
+
+/// P-20: each client connection is somebody else to Tor, one session the same throughout, in all its requests.
+#[tokio::test]
+async fn p20_isolation() {
+    for tls in [false, true] {
+        let rig = Rig::new(tls).await;
+        let proxy = Socks5Proxy::start(options(None), SocksTrick::Method(2)).await;
+        let mut way = way(&format!("socks5h://{}", proxy.addr()), None);
+        way.isolate = true;
+        let sidecar = rig.sidecar(way).await;
+        let mut seen = std::collections::BTreeSet::new();
+        for round in 1..4 {
+            let mut client = Client::login(sidecar.addrs()[0], &account("user"), Mechanism::Plain)
+                .await
+                .unwrap();
+            echo(&mut client, 0..50).await;
+            // Its next connections are the same user's.
+            proxy.cut().await;
+            echo(&mut client, 50..60).await;
+            client.logout().await.unwrap();
+            let log = proxy.log();
+            let passwords = log.iter().filter_map(|line| line.strip_prefix("password "));
+            seen.extend(passwords.map(str::to_owned));
+            assert_eq!(seen.len(), round, "{seen:?}");
+        }
+        assert!(seen.iter().all(|password| password.len() == 32));
+        let log = proxy.log();
+        let users = log.iter().filter(|line| line.starts_with("user "));
+        assert!(users.clone().count() >= 6);
+        assert!(
+            users
+                .clone()
+                .all(|line| line == "user <torS0X>0 (version 1)"),
+            "{log:?}"
+        );
+    }
+}
+
+/// P-21: an onion service's http address is fine, its name goes to the proxy, and Tor's code comes in words.
+#[tokio::test]
+async fn p21_onion() {
+    let onion = "duckduckgogg42xjoc72x3sjasowoarfbgcmvfimaftt6twagswzczad.onion";
+    let mut rig = Rig::new(false).await;
+    rig.host = onion;
+    let mut known = options(None);
+    known.names.insert(onion.into(), [127, 0, 0, 1].into());
+    let proxy = Socks5Proxy::start(known, SocksTrick::None).await;
+    rig.talks(way(&format!("socks5h://{}", proxy.addr()), None))
+        .await;
+    let name = format!("connect name {onion} {}", rig.cm.addr().port());
+    assert!(proxy.log().contains(&name));
+    let proxy = Socks5Proxy::start(options(None), SocksTrick::Reply(0xf4)).await;
+    let error = rig
+        .fails(way(&format!("socks5h://{}", proxy.addr()), None))
+        .await;
+    assert_eq!(app(&error), Some("proxy-upstream-failed"));
+    let text = error.text.unwrap_or_default();
+    assert!(
+        text.contains("SOCKS5 reply F4, the onion service wants a client key"),
+        "{text}"
+    );
+}
+
+/// P-12: several proxies: the next where one does not answer, the direct way only if it is in the list, and
+/// what a proxy says is final.
+#[tokio::test]
+async fn p12_several() {
+    let dead = || {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        format!("http://{}", listener.local_addr().unwrap())
+    };
+    let several = |urls: &[&str], then_direct| Proxy {
+        source: ProxySource::List(ProxyList {
+            urls: urls.iter().map(|url| Url::parse(url).unwrap()).collect(),
+            then_direct,
+        }),
+        ..way("http://unused", None)
+    };
+    let rig = Rig::new(true).await;
+    let proxy = HttpProxy::start(options(Some("secret")), HttpTrick::None).await;
+    let live = format!("http://user:secret@{}", proxy.addr());
+    rig.talks(several(&[&dead(), &dead(), &live], true)).await;
+    assert!(!proxy.heads().is_empty());
+
+    let (one, two) = (dead(), dead());
+    let error = rig.fails(several(&[&one, &two], false)).await;
+    assert_eq!(app(&error), Some("proxy-unreachable"));
+    let [one, two] = [&one, &two].map(|url| url.strip_prefix("http://").unwrap());
+    assert_eq!(
+        error.text.unwrap_or_default(),
+        format!(
+            "none of the proxies in proxy.url answers ({one}: connection refused; {two}: connection refused): check that list, and that one of them runs"
+        )
+    );
+
+    let before = proxy.heads().len();
+    let wrong = format!("http://user:wr0ng@{}", proxy.addr());
+    let error = rig.fails(several(&[&wrong, &live], true)).await;
+    assert_eq!(app(&error), Some("proxy-auth-failed"));
+    assert_eq!(proxy.heads().len(), before + 1);
+
+    let mut rig = Rig::new(false).await;
+    rig.host = "127.0.0.1";
+    rig.talks(several(&[&dead()], true)).await;
 }
 
 /// E-33, E-34, P-19: SOCKS replies.
