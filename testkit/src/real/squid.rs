@@ -1,4 +1,4 @@
-//! Squid, an HTTP proxy that wants Basic or Digest credentials.
+//! Squid, an HTTP proxy that wants Basic, Digest or NTLM credentials.
 
 use std::net::SocketAddr;
 
@@ -29,6 +29,14 @@ impl Squid {
     /// What is wrong.
     pub fn start_digest(nonce_uses: u32) -> Result<Self, String> {
         with_retries(|| Self::try_start(|folder| digest(folder, nonce_uses)))
+    }
+
+    /// As [`Self::start`], with NTLM alone; its helper goes through the handshake and takes everybody.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn start_ntlm() -> Result<Self, String> {
+        with_retries(|| Self::try_start(ntlm))
     }
 
     fn try_start(login: impl FnOnce(&Folder) -> Result<String, String>) -> Result<Self, String> {
@@ -134,4 +142,12 @@ fn digest(folder: &Folder, nonce_uses: u32) -> Result<String, String> {
          auth_param digest realm proxy\n\
          auth_param digest nonce_max_count {nonce_uses}\n"
     ))
+}
+
+/// `auth_param` for NTLM.
+fn ntlm(_: &Folder) -> Result<String, String> {
+    Ok("auth_param ntlm program /usr/lib/squid/ntlm_fake_auth\n\
+         auth_param ntlm children 2\n\
+         auth_param ntlm keep_alive on\n"
+        .to_owned())
 }
