@@ -4,6 +4,9 @@ use std::io;
 
 use crate::bosh::failure::{Failure, FailureKind};
 
+/// What tells [`ConnectError::ProxyScheme`] from a wrong password in the same row.
+pub(crate) const UNSPOKEN: &str = "wants a login that xbosh does not speak";
+
 /// A failure to reach the connection manager. `Display` is one sentence: the hop, what it said, what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -43,7 +46,7 @@ pub enum ConnectError {
     },
     /// E-31: the proxy offers no scheme that we speak (NTLM or Negotiate alone, P-06).
     #[error(
-        "the proxy {proxy} wants a login that xbosh does not speak ({offers}): run cntlm or px on this machine and set proxy.url to its address, see docs/corporate-proxies.md"
+        "the proxy {proxy} {UNSPOKEN} ({offers}): run cntlm or px on this machine and set proxy.url to its address, see docs/corporate-proxies.md"
     )]
     ProxyScheme {
         /// host:port.

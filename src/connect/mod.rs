@@ -116,6 +116,8 @@ pub struct Connector {
     shared: Arc<Shared>,
 }
 
+type Logins = Mutex<Vec<(String, Arc<Login>)>>;
+
 #[derive(Clone, Debug)]
 struct Shared {
     proxy: config::Proxy,
@@ -128,7 +130,7 @@ struct Shared {
     limits: TimeLimits,
     identity: config::Tls,
     /// By the proxy's host:port; what a proxy wants is learnt once.
-    logins: Arc<Mutex<Vec<(String, Arc<Login>)>>>,
+    logins: Arc<Logins>,
     /// Proxies that did not answer lately.
     silent: Arc<Silent>,
     /// Who the session is to a SOCKS5 proxy, if sessions are kept apart there.
