@@ -197,7 +197,7 @@ async fn run(arguments: Arguments) -> Result<bool, String> {
 }
 
 fn is_sound(outcome: &Outcome) -> bool {
-    outcome.lost == 0 && outcome.doubled == 0 && outcome.interruptions == 0
+    outcome.lost == 0 && outcome.doubled == 0 && outcome.interruptions.is_empty()
 }
 
 fn verdict(outcome: &Outcome) -> String {
@@ -205,7 +205,7 @@ fn verdict(outcome: &Outcome) -> String {
         return format!("{} messages, none lost", outcome.sent);
     }
     format!(
-        "{} messages, {} lost, {} doubled, {} interruptions",
+        "{} messages, {} lost, {} doubled, interruptions: {:?}",
         outcome.sent, outcome.lost, outcome.doubled, outcome.interruptions
     )
 }

@@ -107,7 +107,7 @@ pub fn main() -> ExitCode {
         Ok((config::load(&flags, &environment)?, authorities))
     });
     match loaded {
-        Ok((loaded, authorities)) => run(loaded, activated, authorities),
+        Ok((loaded, authorities)) => run(loaded, activated, authorities, flags),
         Err(error) => fail(EXIT_CONFIG, &error.to_string()),
     }
 }
@@ -128,7 +128,24 @@ fn merge(before: RunArgs, behind: RunArgs) -> RunArgs {
     }
 }
 
-fn run(loaded: Loaded, activated: driver::Activated, authorities: Option<PathBuf>) -> ExitCode {
+/// The configuration as the flags and the environment of the start have it, and as its file is now.
+fn reread(flags: &Flags) -> Result<config::Config, String> {
+    let loaded = config::environment(std::env::vars_os())
+        .and_then(|environment| config::load(flags, &environment))
+        .map_err(|error| error.to_string())?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    telemetry::change(&loaded.config.log);
+    Ok(loaded.config)
+}
+
+fn run(
+    loaded: Loaded,
+    activated: driver::Activated,
+    authorities: Option<PathBuf>,
+    flags: Flags,
+) -> ExitCode {
     let Loaded {
         config,
         file,
@@ -150,7 +167,8 @@ fn run(loaded: Loaded, activated: driver::Activated, authorities: Option<PathBuf
         Ok(runtime) => runtime,
         Err(error) => return fail(EXIT_FAILURE, &format!("cannot start: {error}")),
     };
-    match runtime.block_on(driver::run(config, activated, authorities)) {
+    let again: driver::Reread = std::sync::Arc::new(move || reread(&flags));
+    match runtime.block_on(driver::run(config, activated, authorities, again)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let code = if error.is_configuration() {

@@ -9,6 +9,16 @@ pub fn ready() {
     notify(&[NotifyState::Ready]);
 }
 
+/// The configuration is read again; [`ready`] tells that it is done.
+pub fn reloading() {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let microseconds = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
+    notify(&[
+        NotifyState::Reloading,
+        NotifyState::Custom(&format!("MONOTONIC_USEC={microseconds}")),
+    ]);
+}
+
 /// The sidecar is stopping.
 pub fn stopping() {
     notify(&[NotifyState::Stopping]);

@@ -3,45 +3,69 @@
 use std::fmt;
 use std::io::{self, IsTerminal as _};
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::{Compact, DefaultFields, Format, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime as FullTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent};
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use crate::config::{Log, LogFormat};
 
+/// Sets another level while the program runs.
+type SetLevel = Box<dyn Fn(&str) + Send + Sync>;
+
+static SET_LEVEL: OnceLock<SetLevel> = OnceLock::new();
+
+/// Sets the level of a configuration that was read again. Its format stays as it was.
+pub fn change(log: &Log) {
+    if let Some(set) = SET_LEVEL.get() {
+        set(&log.level);
+    }
+}
+
 /// Starts logging. A second call changes nothing.
 pub fn start(log: &Log) {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter(&log.level))
+    let (level, handle) = reload::Layer::new(filter(&log.level));
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_target(false);
     let human = Format::default().compact().with_target(false);
+    let base = Registry::default().with(level);
     let result = match log.format {
-        LogFormat::Json => builder.json().with_timer(FullTime).try_init(),
+        LogFormat::Json => base.with(lines.json().with_timer(FullTime)).try_init(),
         LogFormat::Auto if io::stderr().is_terminal() => {
             let ansi = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
             let format = human.with_timer(Clock).with_ansi(ansi);
-            let lines = Lines {
+            let format = Lines {
                 format,
                 journal: false,
             };
-            builder.with_ansi(ansi).event_format(lines).try_init()
+            base.with(lines.with_ansi(ansi).event_format(format))
+                .try_init()
         }
         LogFormat::Auto => {
             // The journal and most supervisors stamp the lines themselves.
             let journal = in_journal();
             let format = human.without_time().with_level(!journal).with_ansi(false);
-            let lines = Lines { format, journal };
-            builder.with_ansi(false).event_format(lines).try_init()
+            let format = Lines { format, journal };
+            base.with(lines.with_ansi(false).event_format(format))
+                .try_init()
         }
     };
     // Only a second start fails, which tests do.
-    drop(result);
+    if result.is_ok() {
+        let set: SetLevel = Box::new(move |level| {
+            // Fails only once nobody logs any more.
+            let _ = handle.reload(filter(level));
+        });
+        let _ = SET_LEVEL.set(set);
+    }
 }
 
 /// A bare level is meant for xbosh: its libraries then say only what is wrong.

@@ -6,6 +6,8 @@
 mod ca;
 #[path = "cli/questions.rs"]
 mod questions;
+#[path = "cli/reload.rs"]
+mod reload;
 #[path = "cli/sockets.rs"]
 mod sockets;
 

@@ -86,3 +86,45 @@ fn lines_for_the_journal_carry_their_priority() {
     assert_snapshot!(first_line(true), @"<4>ignored: environment variable XBOSH_TYPO: unknown key typo");
     assert_snapshot!(first_line(false), @"WARN ignored: environment variable XBOSH_TYPO: unknown key typo");
 }
+
+/// S-35, S-36: what a server's features lose is told once a domain, with the reason, not once a stream.
+#[tokio::test]
+async fn what_is_taken_out_is_told_once() {
+    use xbosh_testkit::client::Client;
+    use xbosh_testkit::cm::{Cm, Profile};
+    use xbosh_testkit::xmpp::Server;
+
+    let mut config = String::from("[discovery]\nhost_meta = false\n");
+    let mut managers = Vec::new();
+    for domain in ["a.test", "b.test"] {
+        let server = Server::new(domain);
+        server.configure(|options| {
+            options.mechanisms = vec!["SCRAM-SHA-1-PLUS", "PLAIN"];
+        });
+        let cm = Cm::start(&server, Profile::strict(), None).await;
+        config.push_str(&format!(
+            "[domains.{domain:?}]\nurl = {:?}\n",
+            cm.url("127.0.0.1")
+        ));
+        managers.push(cm);
+    }
+    let xbosh = std::path::Path::new(env!("CARGO_BIN_EXE_xbosh"));
+    let sidecar = xbosh_testkit::real::Sidecar::start(xbosh, &config).unwrap();
+    for domain in ["a.test", "b.test", "a.test", "a.test"] {
+        let mut client = Client::connect(sidecar.addr(), domain).await.unwrap();
+        client.open().await.unwrap();
+    }
+    let log = sidecar.log();
+    let told: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("not offered"))
+        .collect();
+    assert_eq!(told.len(), 2, "{log}");
+    for (line, domain) in told.iter().zip(["a.test", "b.test"]) {
+        assert!(line.starts_with("INFO ") && line.contains(domain), "{line}");
+        assert!(
+            line.contains("SCRAM-SHA-1-PLUS (bound to the server's own TLS"),
+            "{line}"
+        );
+    }
+}

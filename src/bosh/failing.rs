@@ -21,6 +21,10 @@ impl Session {
         now: Instant,
     ) {
         if self.phase == Phase::Creating {
+            if cause == Cause::NoReply && !self.options.requested.xmpp_version {
+                self.options.requested.xmpp_version = true;
+                return self.create(now);
+            }
             self.creation_failures += 1;
             let again = self.creation_failures
                 < CREATION_ATTEMPTS.min(1 + super::creation::repeats(&cause));

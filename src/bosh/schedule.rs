@@ -5,13 +5,15 @@ use std::time::{Duration, Instant};
 use super::body::{self, Head, RequestKind};
 use super::ending::SLOT_PATIENCE;
 use super::params::{Granted, Manager};
-use super::session::{CREATION_DUE, PayloadClass, Phase, Request, Session};
+use super::session::{CREATION_DUE, OLD_CREATION_DUE, PayloadClass, Phase, Request, Session};
 use super::window::{Entry, State};
 
 /// Longest pause between two requests on different connections.
 const MAX_GAP: Duration = Duration::from_millis(25);
 /// How long the next poll waits for the client after an answer to a request of its own.
 const POLL_PATIENCE: Duration = Duration::from_millis(10);
+/// How long an answer is waited for that Prosody may have left on a paused connection.
+const PAUSED_LIMIT: Duration = Duration::from_secs(1);
 /// How long a parked reply waits before an empty request flushes the older poll (T-17).
 const FLUSH_AFTER: Duration = Duration::from_secs(2);
 /// How long a stored answer is waited for when it is asked for once more (cm-quirks 4.2).
@@ -386,6 +388,7 @@ impl Session {
     /// When the reply to the request at `index`, written now, is overdue (B-24).
     pub(super) fn reply_due(&self, index: usize, now: Instant) -> Instant {
         match &self.granted {
+            None if !self.options.requested.xmpp_version => now + OLD_CREATION_DUE,
             None => now + CREATION_DUE,
             Some(granted) => now + granted.wait + granted.reply_margin() + self.upload_time(index),
         }
@@ -403,7 +406,11 @@ impl Session {
     /// allowed, where the manager may rightly hold several.
     pub(super) fn release_limit(&self) -> Option<Duration> {
         let granted = self.granted.as_ref()?;
-        let limit = Duration::from_secs(15).min(granted.inactivity_or_default() / 2);
+        let mut limit = Duration::from_secs(15).min(granted.inactivity_or_default() / 2);
+        if self.was_inactive && granted.manager == Manager::Prosody {
+            let usual = self.round_trip.unwrap_or_default() * 4;
+            limit = limit.min(usual.max(PAUSED_LIMIT));
+        }
         (granted.requests.get() <= 2).then_some(limit)
     }
 

@@ -21,6 +21,9 @@ use crate::xml::{Element, Limits};
 pub(super) const CREATION_ATTEMPTS: u32 = 3;
 /// Time for one creation request to be answered.
 pub(super) const CREATION_DUE: Duration = Duration::from_secs(35);
+/// The same where no version is asked for: ejabberd then mostly holds the request, having no features to send
+/// (cm-quirks section 2, rule 6), and is asked again with a version.
+pub(super) const OLD_CREATION_DUE: Duration = Duration::from_secs(3);
 /// Redirects followed at creation (B-59).
 const MAX_REDIRECTS: u32 = 5;
 
@@ -170,6 +173,8 @@ pub struct Session {
     pub(super) trail: VecDeque<(Rid, Instant)>,
     /// Shortest exchange seen lately; its share is the gap between two requests.
     pub(super) round_trip: Option<Duration>,
+    /// The client has said that it is inactive, once at least.
+    pub(super) was_inactive: bool,
     /// The newest parked rid for which an older poll was flushed already (T-17).
     pub(super) flushed: Option<Rid>,
     pub(super) jitter: u64,
@@ -224,6 +229,7 @@ impl Session {
             last_send: now,
             trail: VecDeque::new(),
             round_trip: None,
+            was_inactive: false,
             flushed: None,
             jitter: options.seed | 1,
             options,
@@ -341,6 +347,13 @@ impl Session {
     #[must_use]
     pub fn granted(&self) -> Option<&Granted> {
         self.granted.as_ref()
+    }
+
+    /// The client says that it is inactive (XEP-0352). Prosody's mod_csi_simple then pauses the HTTP connection
+    /// that it saw last, and the answer to a request on that stays there: from now on it is asked for again after
+    /// a second instead of fifteen.
+    pub fn client_is_inactive(&mut self) {
+        self.was_inactive = true;
     }
 
     /// Where the session stands.

@@ -221,7 +221,14 @@ impl Bridge {
                 return self.fail(FaultReason::WrongNamespace, None, now);
             }
             Kind::Stanza if !self.bound => self.watch_iq_auth(element),
-            Kind::Csi => self.csi_inactive = element.local() == "inactive",
+            Kind::Csi => {
+                self.csi_inactive = element.local() == "inactive";
+                if self.csi_inactive
+                    && let Some(session) = &mut self.session
+                {
+                    session.client_is_inactive();
+                }
+            }
             Kind::Sasl1(_) | Kind::Sasl2(_) | Kind::Stanza | Kind::Other => {}
         }
         let class = match kind.batch() {

@@ -48,6 +48,7 @@ pub(super) const KEYS: &[&str] = &[
     "bosh.lang",
     "bosh.key_sequence",
     "limits.max_streams",
+    "limits.session_rate",
     "limits.max_stanza_bytes",
     "limits.max_depth",
     "limits.max_attributes",
@@ -289,6 +290,7 @@ impl Draft {
                 }
             }
             ["limits", "max_streams"] => limits.max_streams = take.number(1, 1_000_000)?,
+            ["limits", "session_rate"] => limits.session_rate = take.number(1, 1_000_000)?,
             ["limits", "max_stanza_bytes"] => {
                 limits.max_stanza_bytes = take.number(10_000, 1 << 30)?
             }

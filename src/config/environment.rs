@@ -33,6 +33,7 @@ const TYPED: &[&str] = &[
     "bosh.hold",
     "bosh.max_body_bytes",
     "limits.max_streams",
+    "limits.session_rate",
     "limits.max_stanza_bytes",
     "limits.max_depth",
     "limits.max_attributes",

@@ -265,6 +265,8 @@ pub enum ChannelBinding {
 pub struct Limits {
     /// Client streams at once.
     pub max_streams: usize,
+    /// New sessions of a domain a second, once [`Limits::max_streams`] have come at once. At least 1.
+    pub session_rate: usize,
     /// Largest first-level element in bytes, either way. At least 10 000 (RFC 6120 section 13.12).
     pub max_stanza_bytes: usize,
     /// Deepest nesting inside an element.
@@ -388,6 +390,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_streams: 1024,
+            session_rate: 50,
             max_stanza_bytes: 1 << 20,
             max_depth: 128,
             max_attributes: 256,

@@ -20,7 +20,9 @@ use self::socket::{readable, writable};
 use super::client::{Client, Peer};
 use super::clock;
 use super::endpoint::{Endpoints, Resolved, redirect_target};
+use super::pace::{Pace, TooMany};
 use super::resume::{Attachment, Registry, Returned};
+use super::told::Told;
 use super::watch::{Change, Changes, Watch};
 use crate::bosh::{Failure, HttpReply, Request, RequestKey};
 use crate::bridge::{self, Bridge, SmId};
@@ -51,7 +53,9 @@ pub(super) struct Shared {
     pub(super) config: Arc<crate::config::Config>,
     pub(super) endpoints: Endpoints,
     pub(super) registry: Arc<Registry>,
-    pub(super) watch: Watch,
+    pub(super) watch: Arc<Watch>,
+    pub(super) told: Told,
+    pub(super) pace: Pace,
     /// None where clients get no TLS.
     pub(super) local_tls: Option<Arc<LocalTls>>,
 }
@@ -257,7 +261,12 @@ impl Connection {
                 tracing::info!(client = %self.peer, domain = self.bridge.domain(), "client is online");
             }
             bridge::Event::Filtered(removed) => {
-                tracing::debug!(client = %self.peer, domain = self.bridge.domain(), ?removed, "took out stream features");
+                let what = crate::stream::features::why(&removed);
+                if let Some(domain) = self.bridge.domain()
+                    && self.shared.told.is_news(domain, &what)
+                {
+                    tracing::info!(domain, "not offered to clients: {what}");
+                }
             }
             bridge::Event::Resumable { id, user } => {
                 let (door, visitors) = mpsc::unbounded_channel();
@@ -314,9 +323,15 @@ impl Connection {
 
     fn on_resolve(&mut self, domain: &str) {
         let (shared, domain) = (Arc::clone(&self.shared), domain.to_owned());
-        self.resolving = Some(Box::pin(
-            async move { shared.endpoints.resolve(&domain).await },
-        ));
+        let wait = shared.pace.ask(&domain, clock::now());
+        self.resolving = Some(Box::pin(async move {
+            match wait {
+                Ok(wait) if wait.is_zero() => {}
+                Ok(wait) => tokio::time::sleep(wait).await,
+                Err(TooMany) => return Err((FaultReason::TooManySessions, String::new())),
+            }
+            shared.endpoints.resolve(&domain).await
+        }));
     }
 
     fn on_resolved(&mut self, resolved: Result<Resolved, (FaultReason, String)>) {

@@ -107,6 +107,13 @@ impl Endpoints {
         })
     }
 
+    /// The same with what others have learnt about ways and addresses.
+    pub(super) fn knowing(mut self, others: &Self) -> Self {
+        self.habits = Arc::clone(&others.habits);
+        self.avoided = Arc::clone(&others.avoided);
+        self
+    }
+
     /// The manager of a domain, or the row and sentence that say why there is none (D-01).
     pub(super) async fn resolve(&self, domain: &str) -> Result<Resolved, (FaultReason, String)> {
         let known = self.domains.get(domain).unwrap_or(&self.others);

@@ -13,8 +13,10 @@ use super::activation::Activated;
 use super::client::{Client, Peer};
 use super::connection::{Shared, serve};
 use super::endpoint::Endpoints;
+use super::pace::Pace;
 use super::resume::Registry;
 use super::sockets::{Listener, listeners};
+use super::told::Told;
 use super::watch::Watch;
 use crate::config::{Config, ListenAddress, LocalTlsMode};
 use crate::connect::ConnectError;
@@ -93,7 +95,9 @@ pub struct Sidecar {
     addresses: Vec<ListenAddress>,
     stop: watch::Sender<bool>,
     acceptors: JoinSet<()>,
-    pub(super) shared: Arc<Shared>,
+    /// What the next client is served by.
+    pub(super) shared: watch::Sender<Arc<Shared>>,
+    authorities: Option<PathBuf>,
 }
 
 impl Sidecar {
@@ -116,24 +120,27 @@ impl Sidecar {
         activated: Activated,
         authorities: Option<PathBuf>,
     ) -> Result<Self, RunError> {
-        let local_tls = local_tls(&config, authorities)?;
+        let local_tls = local_tls(&config, authorities.clone())?;
         let endpoints = Endpoints::new(&config).map_err(RunError::Setup)?;
         let listeners = listeners(&config, activated).await?;
         let addresses = listeners.iter().map(|l| l.address.clone()).collect();
         let slots = Arc::new(tokio::sync::Semaphore::new(config.limits.max_streams));
         let shared = Arc::new(Shared {
             registry: Arc::new(Registry::new(config.limits.buffer_bytes)),
-            watch: Watch::start(),
+            watch: Arc::new(Watch::start()),
+            told: Told::default(),
+            pace: Pace::new(config.limits.session_rate, config.limits.max_streams),
             local_tls,
             config: Arc::new(config),
             endpoints,
         });
+        let shared = watch::Sender::new(shared);
         let (stop, stopped) = watch::channel(false);
         let mut acceptors = JoinSet::new();
         for listener in listeners {
             acceptors.spawn(accept(
                 listener,
-                Arc::clone(&shared),
+                shared.subscribe(),
                 Arc::clone(&slots),
                 stopped.clone(),
             ));
@@ -143,7 +150,47 @@ impl Sidecar {
             stop,
             acceptors,
             shared,
+            authorities,
         })
+    }
+
+    /// Serves clients that come from now on by another configuration; streams that are open keep theirs. Where it
+    /// listens and [`crate::config::Limits::max_streams`] stay as they are: the keys that would change them are returned.
+    ///
+    /// # Errors
+    /// As [`Self::start_with`]; then everything stays as it was.
+    pub fn reload(&self, config: Config) -> Result<Vec<&'static str>, RunError> {
+        let old = Arc::clone(&self.shared.borrow());
+        let local_tls = local_tls(&config, self.authorities.clone())?;
+        let endpoints = Endpoints::new(&config)
+            .map_err(RunError::Setup)?
+            .knowing(&old.endpoints);
+        let mut fixed = Vec::new();
+        for (key, same) in [
+            ("listen", config.listen == old.config.listen),
+            (
+                "allow_remote_clients",
+                config.allow_remote_clients == old.config.allow_remote_clients,
+            ),
+            (
+                "limits.max_streams",
+                config.limits.max_streams == old.config.limits.max_streams,
+            ),
+        ] {
+            if !same {
+                fixed.push(key);
+            }
+        }
+        self.shared.send_replace(Arc::new(Shared {
+            registry: Arc::clone(&old.registry),
+            watch: Arc::clone(&old.watch),
+            local_tls,
+            told: Told::default(),
+            pace: Pace::new(config.limits.session_rate, config.limits.max_streams),
+            config: Arc::new(config),
+            endpoints,
+        }));
+        Ok(fixed)
     }
 
     /// Where it listens, with the ports that the system chose.
@@ -154,8 +201,8 @@ impl Sidecar {
 
     /// TLS towards clients; `None` where there is none.
     #[must_use]
-    pub fn local_tls(&self) -> Option<&LocalTls> {
-        self.shared.local_tls.as_deref()
+    pub fn local_tls(&self) -> Option<Arc<LocalTls>> {
+        self.shared.borrow().local_tls.clone()
     }
 
     /// The TCP addresses among [`Self::listening`].
@@ -175,7 +222,7 @@ impl Sidecar {
         if tokio::time::timeout(STOP_LIMIT, all).await.is_err() {
             tracing::warn!("some sessions did not end in time");
         }
-        self.shared.registry.close();
+        self.shared.borrow().registry.close();
     }
 }
 
@@ -201,7 +248,7 @@ fn local_tls(
 /// Accepts until told to stop, then waits for the clients it accepted.
 async fn accept(
     listener: Listener,
-    shared: Arc<Shared>,
+    shared: watch::Receiver<Arc<Shared>>,
     slots: Arc<tokio::sync::Semaphore>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -211,7 +258,8 @@ async fn accept(
             accepted = listener.accept() => match accepted {
                 Ok(Some((mut client, peer))) => match Arc::clone(&slots).try_acquire_owned() {
                     Ok(slot) => {
-                        let serving = serve(client, peer, Arc::clone(&shared), stop.clone());
+                        let shared = Arc::clone(&shared.borrow());
+                        let serving = serve(client, peer, shared, stop.clone());
                         clients.spawn(async move {
                             serving.await;
                             drop(slot);
@@ -261,7 +309,11 @@ fn refusal() -> Vec<u8> {
     out
 }
 
+/// Reads the configuration again, as at the start; an error is the sentence that says why it cannot be used.
+pub type Reread = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
+
 /// Runs until SIGTERM or SIGINT, on systemd's sockets if there are any: prints the ready lines, tells systemd, stops in order.
+/// SIGHUP has the configuration read again.
 ///
 /// # Errors
 /// [`RunError`] if it cannot start.
@@ -269,10 +321,12 @@ pub async fn run(
     config: Config,
     activated: Activated,
     authorities: Option<PathBuf>,
+    reread: Reread,
 ) -> Result<(), RunError> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     raise_open_files(config.limits.max_streams);
     let sidecar = Sidecar::start_with(config, activated, authorities).await?;
     print_ready(sidecar.listening());
@@ -282,6 +336,7 @@ pub async fn run(
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            Some(()) = hangup.recv() => reload(&sidecar, &reread).await,
             () = beat(&mut watchdog) => crate::systemd::watchdog(),
         }
     }
@@ -294,6 +349,32 @@ pub async fn run(
         _ = interrupt.recv() => {}
     }
     Ok(())
+}
+
+/// A configuration that cannot be used changes nothing.
+async fn reload(sidecar: &Sidecar, reread: &Reread) {
+    crate::systemd::reloading();
+    let reread = Arc::clone(reread);
+    // It may run password_command.
+    let read = tokio::task::spawn_blocking(move || reread()).await;
+    let done = match read {
+        Ok(Ok(config)) => sidecar.reload(config).map_err(|error| error.to_string()),
+        Ok(Err(sentence)) => Err(sentence),
+        Err(_) => Err("reading it failed, which is a bug in xbosh".to_owned()),
+    };
+    match done {
+        Ok(fixed) if fixed.is_empty() => {
+            tracing::info!("configuration read again; open streams keep what they have");
+        }
+        Ok(fixed) => tracing::warn!(
+            "configuration read again; {} need a restart of xbosh",
+            fixed.join(", ")
+        ),
+        Err(sentence) => {
+            tracing::error!("the new configuration is not used, the old one stays: {sentence}")
+        }
+    }
+    crate::systemd::ready();
 }
 
 async fn beat(watchdog: &mut Option<tokio::time::Interval>) {

@@ -7,15 +7,17 @@ mod connection;
 mod endpoint;
 mod habits;
 mod listener;
+mod pace;
 mod resume;
 mod sockets;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod told;
 mod unix;
 mod watch;
 
 pub use activation::Activated;
 pub(crate) use connection::random;
 pub(crate) use endpoint::redirect_target;
-pub use listener::{RunError, Sidecar, run};
+pub use listener::{Reread, RunError, Sidecar, run};

@@ -55,7 +55,7 @@ async fn t32_sleep_renews_the_held_poll() {
     let (cm, sidecar, mut client) = chain().await;
     let before = cm.posts().len();
     let slept = Change::Slept(Duration::from_secs(20));
-    sidecar.shared.watch.pretend(slept);
+    sidecar.shared.borrow().watch.pretend(slept);
     let posts = posts_beyond(&cm, before).await;
     let (old, new) = (&posts[before - 1], &posts[before]);
     assert_eq!(old.body, new.body);
@@ -69,7 +69,7 @@ async fn t32_sleep_renews_the_held_poll() {
 async fn t32_other_changes_disturb_nothing() {
     let (cm, sidecar, mut client) = chain().await;
     let before = cm.posts().len();
-    sidecar.shared.watch.pretend(Change::Network);
+    sidecar.shared.borrow().watch.pretend(Change::Network);
     client.ping().await.unwrap();
     let posts = cm.posts();
     assert!(

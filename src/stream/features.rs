@@ -4,11 +4,14 @@
 //! server's own channel, or negotiate that channel, can only fail and is cut out. Everything else stays
 //! byte for byte.
 
+mod why;
+
 use std::ops::Range;
 
 use super::ns;
 pub use super::scan::ScanError;
 use super::scan::{Scanner, Tag, Token};
+pub use why::why;
 
 /// Most names that [`Filtered::removed`] and [`FeatureFacts::sasl1_mechanisms`] hold.
 const MAX_NAMES: usize = 64;

@@ -66,7 +66,7 @@ async fn row(site: Site, name: &str, security: &'static str) {
     match online.logout().await {
         Ok(outcome) => assert_eq!(
             (outcome.lost, outcome.doubled, outcome.interruptions),
-            (0, 0, 0)
+            (0, 0, Vec::<String>::new())
         ),
         Err(why) => told(why),
     }

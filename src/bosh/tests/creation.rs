@@ -32,6 +32,28 @@ fn x08_old_clients_send_no_version_upstream() {
     assert_eq!(names, ["ack", "hold", "lang", "rid", "to", "ver", "wait"]);
 }
 
+/// X-08, S-40: ejabberd holds a creation request without version, having nothing to send: it is asked again with
+/// one, soon, and the old client never learns of the features that come.
+#[test]
+fn x08_a_manager_that_holds_an_old_clients_creation() {
+    let mut rig = Rig::with(Requested {
+        xmpp_version: false,
+        ..requested()
+    });
+    let first = rig.sent();
+    rig.pass(Duration::from_secs(2));
+    rig.nothing_to_send();
+    rig.pass(Duration::from_secs(2));
+    let second = rig.sent();
+    assert_ne!(attribute(&second, "rid"), attribute(&first, "rid"), "B-55");
+    assert!(attribute_names(&second).contains(&"version".into()));
+    rig.reply(
+        second.key,
+        "<body xmlns='http://jabber.org/protocol/httpbind' sid='s' requests='2' inactivity='60'/>",
+    );
+    rig.nothing_to_send();
+}
+
 /// B-22: payload that is there already goes out in the second request.
 #[test]
 fn b22_creation_carries_no_payload() {

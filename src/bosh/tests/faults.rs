@@ -126,6 +126,34 @@ fn t08_dead_path_shows_before_wait_is_over() {
     assert_eq!(rig.sent().body, poll.body);
 }
 
+/// T-08, XEP-0352: Prosody may leave an answer on a connection that it paused for an inactive client.
+#[test]
+fn t08_paused_connections_of_inactive_clients() {
+    let prosody =
+        "wait='55' requests='2' hold='1' inactivity='60' polling='5' authid='s1' ver='1.6'";
+    for (attributes, inactive, limit) in [
+        (prosody, true, 1_000),
+        (prosody, false, 15_000),
+        (
+            "wait='55' requests='2' hold='1' inactivity='60' ver='1.6'",
+            true,
+            15_000,
+        ),
+    ] {
+        let (mut rig, poll) = Rig::bound_with(attributes);
+        if inactive {
+            rig.session.client_is_inactive();
+        }
+        rig.say("<m/>");
+        rig.sent();
+        rig.pass(Duration::from_millis(limit - 100));
+        assert_eq!(rig.aborts(), [], "{attributes}");
+        rig.pass(Duration::from_millis(200));
+        assert_eq!(rig.aborts(), [poll.key], "{attributes}");
+        assert_eq!(rig.sent().body, poll.body);
+    }
+}
+
 /// B-52: `type='error'` repeats that request and all earlier unanswered ones, ascending.
 #[test]
 fn b52_recoverable_error_repeats_in_order() {

@@ -224,11 +224,12 @@ fn wrong_words() {
 }
 
 /// `[table] key`, its least and its greatest value.
-const RANGES: [(&str, &str, u64, u64); 13] = [
+const RANGES: [(&str, &str, u64, u64); 14] = [
     ("[bosh]", "wait", 1, 3600),
     ("[bosh]", "hold", 1, 10),
     ("[bosh]", "max_body_bytes", 1024, 16 << 20),
     ("[limits]", "max_streams", 1, 1_000_000),
+    ("[limits]", "session_rate", 1, 1_000_000),
     ("[limits]", "max_stanza_bytes", 10_000, 1 << 30),
     ("[limits]", "max_depth", 8, 10_000),
     ("[limits]", "max_attributes", 8, 10_000),

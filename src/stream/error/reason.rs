@@ -120,6 +120,9 @@ reasons! {
     /// Too many client connections.
     TooManyStreams = "E-14" ResourceConstraint -
         "xbosh serves as many connections as it may. Close one, or raise limits.max_streams.";
+    /// New sessions are asked for faster than they may be.
+    TooManySessions = "E-14" ResourceConstraint -
+        "Clients ask for new sessions with this domain faster than xbosh lets them through. Wait a moment, or raise limits.session_rate.";
     /// A memory limit is reached.
     OutOfMemory = "E-14" ResourceConstraint -
         "xbosh has no more memory for this connection. Connect again, or raise limits.buffer_bytes.";

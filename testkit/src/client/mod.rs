@@ -13,6 +13,7 @@ mod error;
 pub mod managed;
 mod place;
 pub mod raw;
+pub mod rude;
 mod scanner;
 pub(crate) mod scram;
 mod stanza;
@@ -65,6 +66,8 @@ pub enum Mechanism {
     Plain,
     /// SASL SCRAM-SHA-1 (RFC 5802).
     Scram,
+    /// As [`Self::Scram`], by a client that could bind the channel and believes that the server cannot (GS2 flag y).
+    ScramY,
 }
 
 impl Mechanism {
@@ -72,7 +75,7 @@ impl Mechanism {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Plain => "PLAIN",
-            Self::Scram => "SCRAM-SHA-1",
+            Self::Scram | Self::ScramY => "SCRAM-SHA-1",
         }
     }
 }
@@ -165,10 +168,14 @@ impl Client {
         account: &Account,
         mechanism: Mechanism,
     ) -> Result<(), ClientError> {
-        let mut scram = scram::Scram::new(&account.user, &account.password);
+        let flag = match mechanism {
+            Mechanism::ScramY => "y",
+            Mechanism::Plain | Mechanism::Scram => "n",
+        };
+        let mut scram = scram::Scram::new(flag, &account.user, &account.password);
         let first = match mechanism {
             Mechanism::Plain => format!("\0{}\0{}", account.user, account.password),
-            Mechanism::Scram => scram.first(),
+            Mechanism::Scram | Mechanism::ScramY => scram.first(),
         };
         let name = mechanism.name();
         let first = BASE64.encode(first);
@@ -187,7 +194,7 @@ impl Client {
             });
             match answer.name() {
                 "success" if mechanism == Mechanism::Plain || scram.verify(&text) => return Ok(()),
-                "challenge" if mechanism == Mechanism::Scram => {
+                "challenge" if mechanism != Mechanism::Plain => {
                     let response = scram
                         .respond(&text)
                         .map_err(|why| ClientError::Unexpected("a SCRAM challenge", why))?;

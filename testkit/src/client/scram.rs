@@ -7,6 +7,8 @@ use sha1::{Digest as _, Sha1};
 
 /// One login; fed with the server's messages in turn.
 pub(super) struct Scram {
+    /// GS2 flag of channel binding: n or y.
+    flag: &'static str,
     password: String,
     first_bare: String,
     nonce: String,
@@ -15,14 +17,15 @@ pub(super) struct Scram {
 
 impl Scram {
     /// `user` has neither `,` nor `=`.
-    pub(super) fn new(user: &str, password: &str) -> Self {
+    pub(super) fn new(flag: &'static str, user: &str, password: &str) -> Self {
         let mut random = [0; 18];
         getrandom::fill(&mut random).expect("the system gives random bytes");
-        Self::with_nonce(user, password, BASE64.encode(random))
+        Self::with_nonce(flag, user, password, BASE64.encode(random))
     }
 
-    fn with_nonce(user: &str, password: &str, nonce: String) -> Self {
+    fn with_nonce(flag: &'static str, user: &str, password: &str, nonce: String) -> Self {
         Self {
+            flag,
             password: password.to_owned(),
             first_bare: format!("n={user},r={nonce}"),
             nonce,
@@ -32,7 +35,7 @@ impl Scram {
 
     /// The first message, not yet in Base64.
     pub(super) fn first(&self) -> String {
-        format!("n,,{}", self.first_bare)
+        format!("{},,{}", self.flag, self.first_bare)
     }
 
     /// The answer to the server's first message, or what is wrong with that.
@@ -50,7 +53,8 @@ impl Scram {
         let salt = BASE64.decode(field("s=")?).map_err(|e| e.to_string())?;
         let rounds: u32 = field("i=")?.parse().map_err(|_| "bad SCRAM rounds")?;
 
-        let without_proof = format!("c=biws,r={nonce}");
+        let header = BASE64.encode(format!("{},,", self.flag));
+        let without_proof = format!("c={header},r={nonce}");
         let signed = format!("{},{server_first},{without_proof}", self.first_bare);
         let keys = Keys::derive(&self.password, &salt, rounds);
         let signature = hmac(&keys.stored, signed.as_bytes());
@@ -100,7 +104,7 @@ mod tests {
     #[test]
     fn plays_the_example_of_rfc_5802_section_5() {
         let nonce = "fyko+d2lbbFgONRv9qkxdawL".to_owned();
-        let mut scram = Scram::with_nonce("user", "pencil", nonce);
+        let mut scram = Scram::with_nonce("n", "user", "pencil", nonce);
         assert_eq!(scram.first(), "n,,n=user,r=fyko+d2lbbFgONRv9qkxdawL");
         let answer =
             scram.respond("r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,s=QSXCR+Q6sek8bf92,i=4096");

@@ -58,8 +58,8 @@ pub struct Outcome {
     pub lost: usize,
     /// Messages that arrived again.
     pub doubled: usize,
-    /// How often the client said that its stream was gone.
-    pub interruptions: usize,
+    /// What the client said each time that its stream was gone.
+    pub interruptions: Vec<String>,
 }
 
 /// A client that is online, and its peer on the server.
@@ -196,7 +196,7 @@ impl Online {
                 }
                 self.got.push(rest);
             }
-            "lost" => self.outcome.interruptions += 1,
+            "lost" => self.outcome.interruptions.push(rest),
             _ => {}
         }
     }

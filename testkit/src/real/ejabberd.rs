@@ -25,10 +25,18 @@ impl Ejabberd {
     /// # Errors
     /// What is wrong.
     pub fn start() -> Result<Self, String> {
-        with_retries(Self::try_start)
+        Self::start_with("")
     }
 
-    fn try_start() -> Result<Self, String> {
+    /// Starts one with more of `modules:`, as in `, mod_mam: {}`.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn start_with(modules: &str) -> Result<Self, String> {
+        with_retries(|| Self::try_start(modules))
+    }
+
+    fn try_start(modules: &str) -> Result<Self, String> {
         let ports @ [c2s, http, https, erlang] = free_ports()?;
         let folder = Folder::new("ejabberd", Some("ejabberd"))?;
         for name in ["etc", "log", "spool", "home"] {
@@ -71,7 +79,7 @@ acl: {{loopback: {{ip: [127.0.0.0/8]}}}}
 access_rules: {{c2s: {{allow: all}}, register: {{allow: all}}}}
 api_permissions:
   tests: {{from: [mod_http_api], who: {{access: {{allow: [{{acl: loopback}}]}}}}, what: "*"}}
-modules: {{mod_bosh: {{max_inactivity: 60}}, mod_http_api: {{}}, mod_register: {{ip_access: all, access: register}}, mod_admin_extra: {{}}, mod_roster: {{}}, mod_disco: {{}}, mod_ping: {{}}, mod_stream_mgmt: {{}}}}
+modules: {{mod_bosh: {{max_inactivity: 60}}, mod_http_api: {{}}, mod_register: {{ip_access: all, access: register}}, mod_admin_extra: {{}}, mod_roster: {{}}, mod_disco: {{}}, mod_ping: {{}}, mod_stream_mgmt: {{}}{modules}}}
 "#
         );
         let config = folder.file("ejabberd.yml", &config)?;

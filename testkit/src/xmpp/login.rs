@@ -91,6 +91,11 @@ impl Stream {
             }
             (_, Some(hash)) => {
                 let first = First::read(message).ok_or("malformed-request")?;
+                // RFC 5802 section 6: somebody has taken what binds the channel out of the list.
+                let binds = self.server.options().mechanisms;
+                if message.starts_with('y') && binds.iter().any(|name| name.ends_with("-PLUS")) {
+                    return Err("not-authorized");
+                }
                 let salted = self
                     .server
                     .salted(&first.user, hash)

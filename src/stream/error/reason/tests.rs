@@ -62,6 +62,8 @@ fn the_table() {
     E-14 resource-constraint -
          xbosh serves as many connections as it may. Close one, or raise limits.max_streams.
     E-14 resource-constraint -
+         Clients ask for new sessions with this domain faster than xbosh lets them through. Wait a moment, or raise limits.session_rate.
+    E-14 resource-constraint -
          xbosh has no more memory for this connection. Connect again, or raise limits.buffer_bytes.
     E-15 policy-violation header-timeout
          The client connected but did not start a stream in time. Connect again.
