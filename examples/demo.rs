@@ -144,6 +144,7 @@ async fn start_sidecar(
         }),
         no_proxy: Vec::new(),
         ca_file: None,
+        isolate: false,
     };
     let domain = Domain {
         url: Some(Url::parse(&cm.url(DOMAIN))?),

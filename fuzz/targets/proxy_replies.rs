@@ -74,6 +74,7 @@ fn ask(options: u8, replies: &[u8], size: usize) -> Outcome {
         host: "proxy".into(),
         port: 3128,
         credentials,
+        isolated: false,
     };
     let script = Script {
         rest: replies,

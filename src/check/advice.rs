@@ -4,6 +4,7 @@ use url::Url;
 
 use super::{Report, Walk};
 use crate::bosh::FailureKind;
+use crate::connect::error::UNSPOKEN;
 
 /// An address without what may be a secret in it (B-73).
 pub(super) fn plain(url: &Url) -> String {
@@ -28,6 +29,9 @@ pub(super) fn after_failure(report: &mut Report, walk: &Walk, failed: Option<Fai
         return;
     };
     let lines = match failed {
+        FailureKind::ProxyAuth if report.hops.iter().any(|hop| hop.text.contains(UNSPOKEN)) => {
+            "[proxy]\nurl = \"http://127.0.0.1:3129\"    # where cntlm or px listens"
+        }
         FailureKind::ProxyAuth => {
             "[proxy]\nusername = \"…\"\npassword_file = \"/path/of/a/file\"    # or password = \"…\" in a file of mode 0600"
         }

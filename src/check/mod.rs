@@ -18,7 +18,7 @@ pub use report::{Hop, HopName, Outcome, Report};
 
 use crate::bosh::FailureKind;
 use crate::config::{Config, ProxySource};
-use crate::connect::{CertificateName, ConnectError, Connector, ProxyKind, Route};
+use crate::connect::{CertificateName, ConnectError, Connector, Route};
 use crate::discover::{Discovery, Found};
 
 /// Longest time for one hop, retries of what is below included.
@@ -133,9 +133,9 @@ impl Steps<'_> {
 
     /// The way out.
     fn way(&mut self, report: &mut Report, connector: &Connector, to: &Url) -> bool {
-        match connector.route(to) {
-            Ok(route) => {
-                let words = self.words(&route);
+        match connector.routes(to) {
+            Ok(routes) => {
+                let words = self.words(&routes);
                 report.ok(HopName::Way, None, words.clone());
                 self.told_way = Some(words);
                 true
@@ -216,14 +216,14 @@ impl Steps<'_> {
         };
         let connector = connector.named(CertificateName::HostOrDomain(self.walk.domain.clone()));
         self.connector = Some(connector.clone());
-        let route = match connector.route(&url) {
-            Ok(route) => route,
+        let routes = match connector.routes(&url) {
+            Ok(routes) => routes,
             Err(error) => {
                 report.fail(HopName::Config, "E-18", error.to_string());
                 return false;
             }
         };
-        let words = self.words(&route);
+        let words = self.words(&routes);
         if self.told_way.as_ref() != Some(&words) {
             // NO_PROXY tells the web server's host from the manager's.
             report.ok(
@@ -234,7 +234,7 @@ impl Steps<'_> {
         }
         match within(connector.connect(&url)).await {
             Some(Ok(connection)) => {
-                if let Route::Via(upstream) = &route {
+                if let Route::Via(upstream) = &connection.way {
                     let proxy = upstream.authority();
                     let text = match connection.took.proxy {
                         Some(_) => {
@@ -352,26 +352,24 @@ impl Steps<'_> {
     }
 
     /// The way out in words; no credentials.
-    fn words(&self, route: &Route) -> String {
+    fn words(&self, routes: &[Route]) -> String {
         let source = match &self.walk.config.domain(&self.walk.domain).proxy.source {
             ProxySource::Env(_) => "from the environment",
-            ProxySource::None | ProxySource::Url(_) => "proxy.url",
+            ProxySource::None | ProxySource::Url(_) | ProxySource::List(_) => "proxy.url",
         };
-        match route {
-            Route::Direct => format!("direct, no proxy ({source})"),
+        let words = routes.iter().map(|route| match route {
+            Route::Direct => "direct, no proxy".to_owned(),
             Route::Via(upstream) => {
-                let kind = match upstream.kind {
-                    ProxyKind::Http => "HTTP proxy",
-                    ProxyKind::Https => "HTTP proxy over TLS",
-                    ProxyKind::Socks5 => "SOCKS5 proxy",
-                };
                 let login = match &upstream.credentials {
+                    Some(_) if upstream.isolated => "with a login of its own for each client",
                     Some(_) => "with user name and password",
                     None => "without password",
                 };
-                format!("{kind} {}, {login} ({source})", upstream.authority())
+                format!("{} {}, {login}", upstream.kind, upstream.authority())
             }
-        }
+        });
+        let words: Vec<String> = words.collect();
+        format!("{} ({source})", words.join("; else "))
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) const KEYS: &[&str] = &[
     "proxy.password_command",
     "proxy.no_proxy",
     "proxy.ca_file",
+    "proxy.isolate",
     "tls.ca_file",
     "tls.client_cert",
     "tls.client_key",
@@ -78,14 +79,15 @@ pub(super) const DOMAIN_KEYS: &[&str] = &[
 /// `[proxy]` as written; secrets are fetched at the end.
 #[derive(Clone, Default)]
 pub(super) struct ProxyDraft {
-    /// May hold userinfo.
-    pub(super) url: Option<Zeroizing<String>>,
+    /// One or several; may hold userinfo.
+    pub(super) url: Option<Vec<Zeroizing<String>>>,
     pub(super) username: Option<String>,
     pub(super) password: Option<secrecy::SecretString>,
     pub(super) password_file: Option<PasswordFile>,
     pub(super) password_command: Option<String>,
     pub(super) no_proxy: Option<Vec<String>>,
     pub(super) ca_file: Option<PathBuf>,
+    pub(super) isolate: Option<bool>,
 }
 
 impl ProxyDraft {
@@ -214,7 +216,7 @@ impl Draft {
         std::iter::once(&self.proxy)
             .chain(domains.filter_map(|domain| domain.proxy.as_ref()))
             .any(|proxy| {
-                let in_url = proxy.url.as_ref().is_some_and(|url| has_password(url));
+                let in_url = proxy.url.iter().flatten().any(|url| has_password(url));
                 in_url || proxy.password.is_some()
             })
     }
@@ -364,7 +366,8 @@ const BODY: (usize, usize) = (1024, 16 << 20);
 
 fn apply_proxy(proxy: &mut ProxyDraft, key: &str, take: &Take<'_>) -> Result<(), ConfigError> {
     match key {
-        "url" => proxy.url = Some(Zeroizing::new(take.text()?)),
+        "url" => proxy.url = Some(take.texts()?),
+        "isolate" => proxy.isolate = Some(take.bool()?),
         "username" => proxy.username = Some(take.text()?),
         "password" => proxy.password = Some(take.text()?.into()),
         "password_file" => {

@@ -26,6 +26,7 @@ const TYPED: &[&str] = &[
     "allow_remote_clients",
     "allowed_domains",
     "proxy.no_proxy",
+    "proxy.isolate",
     "discovery.host_meta",
     "discovery.cache",
     "bosh.wait",
@@ -116,7 +117,8 @@ fn variable_part(key: &str) -> String {
 
 /// A password of digits, or a user called `true`, is text all the same.
 fn as_text_where_wanted(setting: Setting, key: &str, raw: &str) -> Setting {
-    if matches!(setting.value, Value::Text(_)) || TYPED.contains(&key) {
+    let list = key == "proxy.url" && matches!(setting.value, Value::List(_));
+    if list || matches!(setting.value, Value::Text(_)) || TYPED.contains(&key) {
         return setting;
     }
     Setting {

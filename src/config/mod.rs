@@ -90,6 +90,8 @@ pub struct Proxy {
     pub no_proxy: Vec<String>,
     /// Extra PEM roots for an `https://` proxy.
     pub ca_file: Option<PathBuf>,
+    /// Each client connection is somebody else to a SOCKS5 proxy: Tor then gives each its own circuits.
+    pub isolate: bool,
 }
 
 /// `proxy.url`.
@@ -101,6 +103,30 @@ pub enum ProxySource {
     None,
     /// A proxy named in the configuration; userinfo has been moved to the credentials.
     Url(Url),
+    /// Several, tried in this order.
+    List(ProxyList),
+}
+
+/// Proxies in the order in which they are tried. URLs may hold userinfo.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProxyList {
+    /// At least one.
+    pub urls: Vec<Url>,
+    /// When none of them answers there is the direct way.
+    pub then_direct: bool,
+}
+
+impl std::fmt::Debug for ProxyList {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let hosts = self
+            .urls
+            .iter()
+            .map(|url| (url.scheme(), url.host_str(), url.port()));
+        f.debug_struct("ProxyList")
+            .field("urls", &hosts.collect::<Vec<_>>())
+            .field("then_direct", &self.then_direct)
+            .finish()
+    }
 }
 
 /// The proxy variables of the environment, read once at load time. Values may hold userinfo.
@@ -356,6 +382,7 @@ impl Default for Proxy {
             credentials: None,
             no_proxy: Vec::new(),
             ca_file: None,
+            isolate: false,
         }
     }
 }

@@ -1,14 +1,15 @@
 //! `[proxy]`, here and in domains: where the proxy is, and who we are to it.
 
-use percent_encoding::percent_decode_str;
-use secrecy::SecretString;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use secrecy::{ExposeSecret as _, SecretString};
 use url::{Position, Url};
+use zeroize::Zeroizing;
 
 use super::draft::{Draft, ProxyDraft};
 use super::environment::{proxy_environment, variable};
 use super::error::{ConfigError, quoted};
-use super::{Credentials, Proxy, ProxySource, secret};
-use crate::connect::{ProxyKind, check_credentials};
+use super::{Credentials, Proxy, ProxyList, ProxySource, secret};
+use crate::connect::{ProxyKind, check_credentials, from_userinfo};
 
 /// Schemes of proxies.
 pub(super) const SCHEMES: [&str; 4] = ["http", "https", "socks5", "socks5h"];
@@ -37,7 +38,7 @@ impl Finish<'_> {
         table: &str,
     ) -> Result<Proxy, ConfigError> {
         let (mut source, (url_user, url_password)) = match &proxy.url {
-            Some(text) => self.source(text, table)?,
+            Some(texts) => self.sources(texts, table)?,
             None => (inherited.source.clone(), (None, None)),
         };
         let given = self.given(proxy, table)?;
@@ -75,9 +76,26 @@ impl Finish<'_> {
                     self.check(url, credentials, table)?;
                 }
             }
+            ProxySource::List(list) => {
+                for url in &list.urls {
+                    let own = from_userinfo(url);
+                    if let Some(credentials) = credentials.as_ref().or(own.as_ref()) {
+                        self.check(url, credentials, table)?;
+                    }
+                }
+            }
             ProxySource::None => {}
         }
+        let isolate = proxy.isolate.unwrap_or(inherited.isolate);
+        if isolate
+            && let ProxySource::Url(url) = &source
+            && !url.scheme().starts_with("socks")
+        {
+            let what = "works with a SOCKS5 proxy alone, such as Tor: set url to a socks5h:// one";
+            return Err(self.wrong(table, &["isolate"], what.into()));
+        }
         Ok(Proxy {
+            isolate,
             source,
             credentials,
             no_proxy: proxy
@@ -92,6 +110,44 @@ impl Finish<'_> {
         let keys: Vec<String> = keys.iter().map(|key| format!("{table}.{key}")).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         self.draft.conflict(&keys, what)
+    }
+
+    /// `url` with one value or several.
+    fn sources(
+        &self,
+        texts: &[Zeroizing<String>],
+        table: &str,
+    ) -> Result<(ProxySource, Parts), ConfigError> {
+        let wrong = |what: &str| Err(self.wrong(table, &["url"], what.to_owned()));
+        if let [text] = texts {
+            return self.source(text, table);
+        }
+        let mut list = ProxyList {
+            urls: Vec::new(),
+            then_direct: false,
+        };
+        for text in texts {
+            if list.then_direct {
+                return wrong("may have \"none\", for no proxy, as its last item only");
+            }
+            match self.source(text, table)? {
+                (ProxySource::Url(mut url), (username, password)) => {
+                    // Each keeps its own; both calls succeed for a URL with a host.
+                    let _ = url.set_username(&encoded(&username.unwrap_or_default()));
+                    let password = password.as_ref().map(|p| encoded(p.expose_secret()));
+                    let _ = url.set_password(password.as_deref().map(String::as_str));
+                    list.urls.push(url);
+                }
+                (ProxySource::None, _) => list.then_direct = true,
+                (ProxySource::Env(_) | ProxySource::List(_), _) => {
+                    return wrong("may have \"env\" alone, not in a list");
+                }
+            }
+        }
+        if list.urls.is_empty() {
+            return wrong("must name a proxy, or be \"env\" or \"none\"");
+        }
+        Ok((ProxySource::List(list), (None, None)))
     }
 
     /// `url`: `env`, `none`, or a URL whose userinfo is taken out.
@@ -214,6 +270,11 @@ impl Finish<'_> {
             }
         })
     }
+}
+
+/// Percent-encoded for userinfo, whatever it holds.
+fn encoded(text: &str) -> Zeroizing<String> {
+    Zeroizing::new(utf8_percent_encode(text, NON_ALPHANUMERIC).to_string())
 }
 
 const PASSWORDS: [&str; 3] = ["password", "password_file", "password_command"];

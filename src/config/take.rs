@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use super::error::{ConfigError, Place};
 use super::value::{Setting, Value};
 use super::{ListenAddress, ListenAddressError};
@@ -33,6 +35,17 @@ impl Take<'_> {
             Value::Text(text) => Ok(text.clone()),
             Value::Integer(_) | Value::Bool(_) | Value::List(_) | Value::Other(_) => {
                 Err(self.expected("a string"))
+            }
+        }
+    }
+
+    /// A string, or a list of strings, none of which may be shown.
+    pub(super) fn texts(&self) -> Result<Vec<Zeroizing<String>>, ConfigError> {
+        match &self.0.value {
+            Value::List(_) => self.list(|text| Ok(Zeroizing::new(text.to_owned()))),
+            Value::Text(text) => Ok(vec![Zeroizing::new(text.clone())]),
+            Value::Integer(_) | Value::Bool(_) | Value::Other(_) => {
+                Err(self.expected("a string or a list of strings"))
             }
         }
     }

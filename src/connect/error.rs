@@ -4,6 +4,9 @@ use std::io;
 
 use crate::bosh::failure::{Failure, FailureKind};
 
+/// What tells [`ConnectError::ProxyScheme`] from a wrong password in the same row.
+pub(crate) const UNSPOKEN: &str = "wants a login that xbosh does not speak";
+
 /// A failure to reach the connection manager. `Display` is one sentence: the hop, what it said, what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -17,13 +20,21 @@ pub enum ConnectError {
         #[source]
         source: io::Error,
     },
+    /// E-30: several proxies, and none answers.
+    #[error(
+        "none of the proxies in proxy.url answers ({tried}): check that list, and that one of them runs"
+    )]
+    NoProxyAnswers {
+        /// Each with what was seen.
+        tried: String,
+    },
     /// E-30: the proxy accepted the connection and says nothing.
     #[error("the proxy {proxy} does not answer; check proxy.url")]
     ProxySilent {
         /// host:port.
         proxy: String,
     },
-    /// E-31: the proxy wants other credentials, or a scheme that we do not speak.
+    /// E-31: the proxy wants other credentials.
     #[error("the proxy {proxy} {}: check proxy.username and proxy.password", refusal(*.sent, .offers))]
     ProxyAuth {
         /// host:port.
@@ -31,6 +42,16 @@ pub enum ConnectError {
         /// We had credentials and sent them.
         sent: bool,
         /// What it said or offers.
+        offers: String,
+    },
+    /// E-31: the proxy offers no scheme that we speak (NTLM or Negotiate alone, P-06).
+    #[error(
+        "the proxy {proxy} {UNSPOKEN} ({offers}): run cntlm or px on this machine and set proxy.url to its address, see docs/corporate-proxies.md"
+    )]
+    ProxyScheme {
+        /// host:port.
+        proxy: String,
+        /// What it said and offers.
         offers: String,
     },
     /// E-32: the proxy does not allow this destination.
@@ -122,10 +143,10 @@ impl ConnectError {
     #[must_use]
     pub fn kind(&self) -> FailureKind {
         match self {
-            Self::ProxyUnreachable { .. } | Self::ProxySilent { .. } => {
-                FailureKind::ProxyUnreachable
-            }
-            Self::ProxyAuth { .. } => FailureKind::ProxyAuth,
+            Self::ProxyUnreachable { .. }
+            | Self::NoProxyAnswers { .. }
+            | Self::ProxySilent { .. } => FailureKind::ProxyUnreachable,
+            Self::ProxyAuth { .. } | Self::ProxyScheme { .. } => FailureKind::ProxyAuth,
             Self::ProxyRefused { .. } => FailureKind::ProxyRefused,
             Self::ProxyUpstream { .. } => FailureKind::ProxyUpstream,
             Self::ProxyProtocol { .. } => FailureKind::ProxyProtocol,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ConnectError, Io, ProxyKind, Upstream, authority, http_proxy, socks5};
+use super::{ConnectError, Io, Login, ProxyKind, Round, Upstream, authority, http_proxy, socks5};
 
 /// Asks the proxy at the other end of `stream` for a tunnel to `host`:`port`.
 ///
@@ -22,8 +22,13 @@ pub async fn tunnel<'a>(
         }
         ProxyKind::Http | ProxyKind::Https => {
             let target = authority(host, port);
-            let stream = http_proxy::connect(stream, upstream, &target, limit).await?;
-            Ok(Box::new(stream))
+            let login = Login::new(upstream.credentials.clone());
+            let mut round = Round::default();
+            let who = (&login, &mut round);
+            match http_proxy::connect(stream, upstream, who, &target, limit).await? {
+                Some(stream) => Ok(Box::new(stream)),
+                None => Err(http_proxy::auth_refused(upstream, 407, &[])),
+            }
         }
     }
 }

@@ -7,10 +7,12 @@ use std::io;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout_at};
 
 use super::error::{ConnectError, plain};
+use super::login::{Login, Round, speaks};
 use super::prefixed::Prefixed;
 use super::route::Upstream;
 use super::words::{first_words, printable, schemes};
@@ -22,19 +24,23 @@ const MAX_PAGE: usize = 8 * 1024;
 /// How long an error page is waited for.
 const PAGE_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Asks the proxy at the other end of `stream` for a tunnel to `target` (host:port).
+/// Asks the proxy at the other end of `stream` for a tunnel to `target` (host:port). `None`: it asked for
+/// another login, and is to be asked again on a new connection, with the same `round`.
 ///
 /// # Errors
 /// E-30 to E-34.
 pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     upstream: &Upstream,
+    (login, round): (&Login, &mut Round),
     target: &str,
     limit: Duration,
-) -> Result<Prefixed<S>, ConnectError> {
+) -> Result<Option<Prefixed<S>>, ConnectError> {
     let deadline = Instant::now() + limit;
     let proxy = upstream.authority();
-    let request = request(upstream, target);
+    let (authorization, sent) = login.authorize("CONNECT", target, b"");
+    round.sent = sent;
+    let request = request(authorization.as_ref(), target);
     let lost = |error: io::Error| ConnectError::ProxyProtocol {
         proxy: proxy.clone(),
         kind: "an HTTP proxy",
@@ -61,7 +67,13 @@ pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
             }
             Parsed::Head(head) if (200..300).contains(&head.status) => {
                 let _ = buffer.split_to(head.length);
-                return Ok(Prefixed::new(stream, buffer.freeze()));
+                return Ok(Some(Prefixed::new(stream, buffer.freeze())));
+            }
+            Parsed::Head(head)
+                if head.status == 407
+                    && login.challenged(round, head.challenges.iter().map(Vec::as_slice)) =>
+            {
+                return Ok(None);
             }
             Parsed::Head(head) => {
                 let mut page = buffer.split_off(head.length);
@@ -86,13 +98,13 @@ pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// The CONNECT request: target and Host with the port always given (P-02), Basic at once (P-05, P-06).
-fn request(upstream: &Upstream, target: &str) -> zeroize::Zeroizing<Vec<u8>> {
+/// The CONNECT request: target and Host with the port always given (P-02), the login if there is one (P-05).
+fn request(authorization: Option<&HeaderValue>, target: &str) -> zeroize::Zeroizing<Vec<u8>> {
     let mut out = zeroize::Zeroizing::new(Vec::with_capacity(512));
     out.extend_from_slice(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n").as_bytes());
-    if let Some(basic) = upstream.basic() {
+    if let Some(authorization) = authorization {
         out.extend_from_slice(b"Proxy-Authorization: ");
-        out.extend_from_slice(basic.as_bytes());
+        out.extend_from_slice(authorization.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(
@@ -107,6 +119,8 @@ struct Head {
     status: u16,
     /// Schemes of `Proxy-Authenticate` and `WWW-Authenticate`.
     offers: Vec<String>,
+    /// What stands in `Proxy-Authenticate`.
+    challenges: Vec<Vec<u8>>,
     squid: Option<String>,
     /// Length of the page, if it is known.
     page: Option<usize>,
@@ -134,6 +148,7 @@ fn parse_head(bytes: &[u8]) -> Parsed {
                 length,
                 status: response.code.unwrap_or(0),
                 offers: Vec::new(),
+                challenges: Vec::new(),
                 squid: None,
                 page: None,
             };
@@ -147,6 +162,8 @@ fn parse_head(bytes: &[u8]) -> Parsed {
                 let value = String::from_utf8_lossy(header.value);
                 if named(header, &["x-squid-error"]) {
                     head.squid = Some(printable(&value));
+                } else if named(header, &challenges[..1]) {
+                    head.challenges.push(header.value.to_vec());
                 } else if named(header, &["content-length"]) {
                     head.page = value.trim().parse().ok();
                 }
@@ -216,16 +233,15 @@ pub(crate) fn not_http(upstream: &Upstream) -> ConnectError {
 
 /// E-31 with what the proxy offers.
 pub(crate) fn auth_refused(upstream: &Upstream, status: u16, offers: &[String]) -> ConnectError {
-    let basic = offers.is_empty()
-        || offers
-            .iter()
-            .any(|offer| offer.eq_ignore_ascii_case("basic"));
     let mut said = status.to_string();
     if !offers.is_empty() {
         said.push_str(&format!(", offers {}", offers.join(", ")));
     }
-    if !basic {
-        said.push_str("; xbosh speaks Basic only");
+    if !speaks(offers) {
+        return ConnectError::ProxyScheme {
+            proxy: upstream.authority(),
+            offers: said,
+        };
     }
     ConnectError::ProxyAuth {
         proxy: upstream.authority(),
@@ -253,7 +269,20 @@ mod tests {
             host: "proxy".into(),
             port: 3128,
             credentials,
+            isolated: false,
         }
+    }
+
+    /// As by a connector that knows nothing of the proxy yet; no challenge here can be answered.
+    async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
+        stream: S,
+        upstream: &Upstream,
+        target: &str,
+        limit: Duration,
+    ) -> Result<Prefixed<S>, ConnectError> {
+        let (login, mut round) = (Login::new(upstream.credentials.clone()), Round::default());
+        let asked = super::connect(stream, upstream, (&login, &mut round), target, limit);
+        asked.await.map(|tunnel| tunnel.unwrap())
     }
 
     async fn ask(
@@ -336,7 +365,7 @@ mod tests {
             (
                 "HTTP/1.1 407 No\r\nProxy-Authenticate: Negotiate\r\nProxy-Authenticate: NTLM\r\n\r\n",
                 false,
-                "the proxy proxy:3128 wants a user name and password (407, offers Negotiate, NTLM; xbosh speaks Basic only): check proxy.username and proxy.password",
+                "the proxy proxy:3128 wants a login that xbosh does not speak (407, offers Negotiate, NTLM): run cntlm or px on this machine and set proxy.url to its address, see docs/corporate-proxies.md",
             ),
             (
                 "HTTP/1.1 403 Forbidden\r\n\r\n<html><head><title>Denied</title><style>b{}</style></head><body><h1>Not\nhere</h1></body></html>",
@@ -349,9 +378,9 @@ mod tests {
                 "the proxy proxy:3128 does not allow a connection to cm:5281 (403: [31mBlockiert f\u{fc}r Sie); many proxies allow only port 443",
             ),
             (
-                "HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM, Negotiate abc==, Digest realm=\"a, Basic\", nonce=\"x\\\", Basic\"\r\n\r\n",
+                "HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM, Negotiate abc==, Fancy realm=\"a, Basic\", nonce=\"x\\\", Basic\"\r\n\r\n",
                 true,
-                "the proxy proxy:3128 refused the user name or password (407, offers NTLM, Negotiate, Digest; xbosh speaks Basic only): check proxy.username and proxy.password",
+                "the proxy proxy:3128 wants a login that xbosh does not speak (407, offers NTLM, Negotiate, Fancy): run cntlm or px on this machine and set proxy.url to its address, see docs/corporate-proxies.md",
             ),
             (
                 "HTTP/1.1 503 Service Unavailable\r\nX-Squid-Error: ERR_CONNECT_FAIL 111\r\n\r\n<html>",

@@ -12,7 +12,10 @@ mod dial;
 #[doc(hidden)]
 pub mod fuzzing;
 mod http_proxy;
+mod isolation;
 mod local;
+mod login;
+mod order;
 mod prefixed;
 mod socks5;
 mod tls;
@@ -24,10 +27,9 @@ pub(crate) mod tests;
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::HeaderValue;
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use url::Url;
@@ -35,11 +37,15 @@ use url::Url;
 pub use error::ConnectError;
 pub(crate) use http_proxy::{auth_refused, not_http};
 pub(crate) use local::address_is_gone;
-pub use route::{ProxyKind, Route, Upstream, authority, check_credentials};
+pub use login::Login;
+pub(crate) use login::{Round, Sent};
+pub use route::{ProxyKind, Route, Upstream, authority, check_credentials, from_userinfo};
 pub use verify::CertificateName;
 pub(crate) use words::schemes;
 
+use self::order::Silent;
 use self::tls::Hop;
+use crate::bosh::failure::FailureKind;
 use crate::config;
 
 /// A connected stream of any kind.
@@ -72,11 +78,13 @@ pub struct Connection {
     /// The stream, encrypted if the URL says so.
     pub stream: Box<dyn Io>,
     /// The other end is an HTTP proxy that takes absolute-form requests.
-    pub absolute_form: Option<Upstream>,
+    pub absolute_form: Option<(Upstream, Arc<Login>)>,
     /// This machine's address on the way to the first hop, if the system knows it.
     pub local: Option<IpAddr>,
     /// The manager's own certificate as DER, over TLS.
     pub certificate: Option<Vec<u8>>,
+    /// The way that was taken.
+    pub way: Route,
     /// How long it took.
     pub took: Took,
 }
@@ -108,6 +116,8 @@ pub struct Connector {
     shared: Arc<Shared>,
 }
 
+type Logins = Mutex<Vec<(String, Arc<Login>)>>;
+
 #[derive(Clone, Debug)]
 struct Shared {
     proxy: config::Proxy,
@@ -119,6 +129,12 @@ struct Shared {
     proxy_tls: Result<Arc<ClientConfig>, String>,
     limits: TimeLimits,
     identity: config::Tls,
+    /// By the proxy's host:port; what a proxy wants is learnt once.
+    logins: Arc<Logins>,
+    /// Proxies that did not answer lately.
+    silent: Arc<Silent>,
+    /// Who the session is to a SOCKS5 proxy, if sessions are kept apart there.
+    isolation: Option<config::Credentials>,
 }
 
 impl Connector {
@@ -158,6 +174,9 @@ impl Connector {
                 proxy_tls,
                 limits,
                 identity: tls.clone(),
+                logins: Arc::default(),
+                silent: Arc::default(),
+                isolation: isolation::credentials(proxy),
             }),
         })
     }
@@ -171,6 +190,7 @@ impl Connector {
         same.then(|| {
             let mut shared = (**ours).clone();
             shared.proxy = proxy.clone();
+            shared.isolation = isolation::credentials(proxy);
             for tls in [&mut shared.tls, &mut shared.proxy_tls]
                 .into_iter()
                 .flatten()
@@ -208,28 +228,89 @@ impl Connector {
         self.shared.identity.same_certificate
     }
 
-    /// The way to a URL.
-    ///
-    /// # Errors
-    /// [`ConnectError::Setting`] if the proxy's address cannot be used.
-    pub fn route(&self, target: &Url) -> Result<Route, ConnectError> {
-        route::route(&self.shared.proxy, target)
+    /// The same way out for one more session, apart from others where `proxy.isolate` asks for it (P-20).
+    #[must_use]
+    pub fn isolated(&self) -> Self {
+        if self.shared.isolation.is_none() {
+            return self.clone();
+        }
+        let mut shared = (*self.shared).clone();
+        shared.isolation = isolation::credentials(&shared.proxy);
+        Self {
+            shared: Arc::new(shared),
+        }
     }
 
-    /// Connects for requests to `target`: http or https.
+    /// The ways to a URL, in the order in which they are tried now; at least one.
+    ///
+    /// # Errors
+    /// [`ConnectError::Setting`] if a proxy's address cannot be used.
+    pub fn routes(&self, target: &Url) -> Result<Vec<Route>, ConnectError> {
+        let mut routes = route::routes(&self.shared.proxy, target)?;
+        for route in &mut routes {
+            if let Route::Via(upstream) = route
+                && upstream.kind == ProxyKind::Socks5
+                && upstream.credentials.is_none()
+                && self.shared.proxy.isolate
+            {
+                let Some(isolation) = &self.shared.isolation else {
+                    let text = "proxy.isolate needs random numbers, and the system gives none";
+                    return Err(ConnectError::Setting(text.into()));
+                };
+                upstream.isolated = true;
+                upstream.credentials = Some(isolation.clone());
+            }
+        }
+        self.shared.silent.put_last(&mut routes);
+        Ok(routes)
+    }
+
+    /// Connects for requests to `target`: http or https. Of several proxies the next one is tried where one
+    /// does not answer; what one says itself is final.
     ///
     /// # Errors
     /// [`ConnectError`] naming the hop.
     pub async fn connect(&self, target: &Url) -> Result<Connection, ConnectError> {
+        let routes = self.routes(target)?;
+        let several = routes.len() > 1;
+        let mut failed = Vec::new();
+        for route in routes {
+            let proxy = match &route {
+                Route::Via(upstream) if several => Some(upstream.authority()),
+                Route::Via(_) | Route::Direct => None,
+            };
+            match self.connect_by(target, route).await {
+                Err(error) if error.kind() == FailureKind::ProxyUnreachable => {
+                    if let Some(proxy) = &proxy {
+                        tracing::warn!("{error}; trying the next in proxy.url");
+                        self.shared.silent.note(proxy);
+                    }
+                    failed.push(error);
+                }
+                Ok(connection) => {
+                    if let Some(proxy) = &proxy {
+                        self.shared.silent.forget(proxy);
+                    }
+                    return Ok(connection);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(order::none_answers(failed))
+    }
+
+    async fn connect_by(&self, target: &Url, route: Route) -> Result<Connection, ConnectError> {
         let host = target
             .host_str()
             .unwrap_or_default()
             .trim_matches(['[', ']']);
         let port = target.port_or_known_default().unwrap_or(443);
         let secure = target.scheme() == "https";
+        let limits = isolation::limits(self.shared.limits, &route, host);
         let began = tokio::time::Instant::now();
         let mut took = Took::default();
-        let (tunnel, local): (Box<dyn Io>, _) = match self.route(target)? {
+        let way = route.clone();
+        let (tunnel, local): (Box<dyn Io>, _) = match route {
             Route::Direct => {
                 let stream = self.dial_target(host, port).await?;
                 took.dial = began.elapsed();
@@ -240,7 +321,7 @@ impl Connector {
                 ProxyKind::Socks5 => {
                     let (stream, local) = self.dial_proxy(&upstream).await?;
                     took.dial = began.elapsed();
-                    let limit = self.shared.limits.proxy;
+                    let limit = limits.proxy;
                     let tunnel = socks5::connect(stream, &upstream, host, port, limit).await?;
                     took.proxy = Some(began.elapsed() - took.dial);
                     (Box::new(tunnel), local)
@@ -249,20 +330,20 @@ impl Connector {
                     let (stream, local) = self.dial_proxy(&upstream).await?;
                     took.dial = began.elapsed();
                     if !secure {
+                        let login = self.login(&upstream);
                         return Ok(Connection {
                             stream,
-                            absolute_form: Some(upstream),
+                            absolute_form: Some((upstream, login)),
                             local,
                             certificate: None,
+                            way,
                             took,
                         });
                     }
                     let destination = authority(host, port);
-                    let limit = self.shared.limits.proxy;
-                    let tunnel =
-                        http_proxy::connect(stream, &upstream, &destination, limit).await?;
+                    let way = self.tunnel(stream, local, &upstream, &destination).await?;
                     took.proxy = Some(began.elapsed() - took.dial);
-                    (Box::new(tunnel), local)
+                    way
                 }
             },
         };
@@ -272,20 +353,13 @@ impl Connector {
                 absolute_form: None,
                 local,
                 certificate: None,
+                way,
                 took,
             });
         }
         let config = ready(&self.shared.tls)?;
         let peer = authority(host, port);
-        let stream = tls::handshake(
-            config,
-            tunnel,
-            host,
-            &peer,
-            Hop::Manager,
-            self.shared.limits.tls,
-        )
-        .await?;
+        let stream = tls::handshake(config, tunnel, host, &peer, Hop::Manager, limits.tls).await?;
         let session = stream.get_ref().1;
         let version = session.protocol_version();
         let before = took.dial + took.proxy.unwrap_or_default();
@@ -297,8 +371,51 @@ impl Connector {
             absolute_form: None,
             local,
             certificate,
+            way,
             took,
         })
+    }
+
+    /// CONNECT, once more for each challenge that can be answered (P-06).
+    async fn tunnel(
+        &self,
+        mut stream: Box<dyn Io>,
+        mut local: Option<IpAddr>,
+        upstream: &Upstream,
+        destination: &str,
+    ) -> Result<(Box<dyn Io>, Option<IpAddr>), ConnectError> {
+        let login = self.login(upstream);
+        let mut round = Round::default();
+        let limit = self.shared.limits.proxy;
+        loop {
+            let who = (&*login, &mut round);
+            let asked = http_proxy::connect(stream, upstream, who, destination, limit);
+            if let Some(tunnel) = asked.await? {
+                return Ok((Box::new(tunnel), local));
+            }
+            // Whether its refusal leaves the connection open is not worth finding out.
+            (stream, local) = self.dial_proxy(upstream).await?;
+        }
+    }
+
+    /// What is known of logging in to this proxy.
+    fn login(&self, upstream: &Upstream) -> Arc<Login> {
+        let proxy = upstream.authority();
+        let credentials = upstream.credentials.as_ref();
+        let mut logins = self
+            .shared
+            .logins
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let known = logins
+            .iter()
+            .find(|(name, login)| *name == proxy && login.is_for(credentials));
+        if let Some((_, login)) = known {
+            return Arc::clone(login);
+        }
+        let login = Arc::new(Login::new(upstream.credentials.clone()));
+        logins.push((proxy, Arc::clone(&login)));
+        login
     }
 
     async fn dial_target(
@@ -343,17 +460,12 @@ impl Connector {
     }
 }
 
-/// The header of an absolute-form request to this proxy (P-05).
-#[must_use]
-pub fn proxy_authorization(upstream: &Upstream) -> Option<HeaderValue> {
-    upstream.basic()
-}
-
 /// Whether a proxy may have to be reached over TLS.
 fn may_speak_tls(source: &config::ProxySource) -> bool {
     match source {
         config::ProxySource::None => false,
         config::ProxySource::Url(url) => url.scheme() == "https",
+        config::ProxySource::List(list) => list.urls.iter().any(|url| url.scheme() == "https"),
         config::ProxySource::Env(env) => [&env.https, &env.http, &env.all]
             .into_iter()
             .flatten()

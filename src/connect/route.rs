@@ -1,7 +1,6 @@
 //! Which way a URL is reached: direct, through an HTTP proxy, or through SOCKS5.
 
-use base64::Engine as _;
-use http::{HeaderValue, Uri};
+use http::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -30,6 +29,8 @@ pub struct Upstream {
     pub port: u16,
     /// User and password for it.
     pub credentials: Option<Credentials>,
+    /// The credentials were made up, so that it keeps this session apart from others (P-20).
+    pub isolated: bool,
 }
 
 /// What a proxy speaks.
@@ -81,6 +82,7 @@ impl Upstream {
             host: host.trim_matches(['[', ']']).to_owned(),
             port: url.port().unwrap_or(default_port),
             credentials,
+            isolated: false,
         })
     }
 
@@ -88,24 +90,6 @@ impl Upstream {
     #[must_use]
     pub fn authority(&self) -> String {
         authority(&self.host, self.port)
-    }
-
-    /// The value of `Proxy-Authorization` (RFC 7617), marked sensitive.
-    #[must_use]
-    pub fn basic(&self) -> Option<HeaderValue> {
-        let credentials = self.credentials.as_ref()?;
-        let plain = zeroize::Zeroizing::new(format!(
-            "{}:{}",
-            credentials.username,
-            credentials.password.expose_secret()
-        ));
-        let encoded = zeroize::Zeroizing::new(format!(
-            "Basic {}",
-            base64::engine::general_purpose::STANDARD.encode(plain.as_bytes())
-        ));
-        let mut value = HeaderValue::from_str(&encoded).ok()?;
-        value.set_sensitive(true);
-        Some(value)
     }
 }
 
@@ -134,7 +118,9 @@ fn setting(text: String) -> ConnectError {
     ConnectError::Setting(text)
 }
 
-fn from_userinfo(url: &Url) -> Option<Credentials> {
+/// User and password that stand in a URL.
+#[must_use]
+pub fn from_userinfo(url: &Url) -> Option<Credentials> {
     if url.username().is_empty() && url.password().is_none() {
         return None;
     }
@@ -145,18 +131,21 @@ fn from_userinfo(url: &Url) -> Option<Credentials> {
     })
 }
 
-/// The way to `target` (P-12, P-13). Nothing is special about loopback.
+/// The ways to `target` in the order in which they are tried, at least one (P-12, P-13). Nothing is special
+/// about loopback.
 ///
 /// # Errors
-/// [`ConnectError::Setting`] if the proxy's address cannot be used.
-pub fn route(proxy: &Proxy, target: &Url) -> Result<Route, ConnectError> {
-    let (chosen, no_proxy) = match &proxy.source {
-        ProxySource::None => return Ok(Route::Direct),
-        ProxySource::Url(url) => (Some(url.clone()), None),
-        ProxySource::Env(env) => (from_env(env, target)?, env.no_proxy.as_deref()),
-    };
-    let Some(url) = chosen else {
-        return Ok(Route::Direct);
+/// [`ConnectError::Setting`] if a proxy's address cannot be used.
+pub fn routes(proxy: &Proxy, target: &Url) -> Result<Vec<Route>, ConnectError> {
+    let (chosen, then_direct, no_proxy) = match &proxy.source {
+        ProxySource::None => (Vec::new(), true, None),
+        ProxySource::Url(url) => (vec![url.clone()], false, None),
+        ProxySource::List(list) => (list.urls.clone(), list.then_direct, None),
+        ProxySource::Env(env) => {
+            let chosen = from_env(env, target)?;
+            let none = chosen.is_none();
+            (chosen.into_iter().collect(), none, env.no_proxy.as_deref())
+        }
     };
     let exceptions: Vec<&str> = proxy
         .no_proxy
@@ -165,9 +154,17 @@ pub fn route(proxy: &Proxy, target: &Url) -> Result<Route, ConnectError> {
         .chain(no_proxy)
         .collect();
     if is_exception(&exceptions.join(","), target) {
-        return Ok(Route::Direct);
+        return Ok(vec![Route::Direct]);
     }
-    Ok(Route::Via(Upstream::new(&url, proxy.credentials.as_ref())?))
+    let mut routes = Vec::with_capacity(chosen.len() + 1);
+    for url in &chosen {
+        let upstream = Upstream::new(url, proxy.credentials.as_ref())?;
+        routes.push(Route::Via(upstream));
+    }
+    if then_direct {
+        routes.push(Route::Direct);
+    }
+    Ok(routes)
 }
 
 /// The variable for the target's scheme, `ALL_PROXY` last.
@@ -224,7 +221,9 @@ pub fn authority(host: &str, port: u16) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::login::Login;
     use super::*;
+    use crate::config::ProxyList;
 
     fn proxy(source: ProxySource) -> Proxy {
         Proxy {
@@ -232,14 +231,17 @@ mod tests {
             credentials: None,
             no_proxy: vec![],
             ca_file: None,
+            isolate: false,
         }
     }
 
     fn way(proxy: &Proxy, url: &str) -> String {
-        match route(proxy, &Url::parse(url).unwrap()).unwrap() {
+        let routes = routes(proxy, &Url::parse(url).unwrap()).unwrap();
+        let words = routes.iter().map(|route| match route {
             Route::Direct => "direct".into(),
             Route::Via(upstream) => format!("{:?} {}", upstream.kind, upstream.authority()),
-        }
+        });
+        words.collect::<Vec<_>>().join(", ")
     }
 
     /// P-13: the environment by scheme, ALL_PROXY last, NO_PROXY with suffixes and CIDR blocks.
@@ -271,21 +273,48 @@ mod tests {
         assert_eq!(way(&proxy, "https://cm.example/b"), "direct");
     }
 
+    /// P-12: several proxies in their order, the direct way only where it was asked for; exceptions are
+    /// exceptions from all.
+    #[test]
+    fn p12_list() {
+        let list = |then_direct| ProxyList {
+            urls: ["http://a:s3cret@p:3128", "socks5://[::1]"]
+                .map(|url| Url::parse(url).unwrap())
+                .to_vec(),
+            then_direct,
+        };
+        let mut proxy = proxy(ProxySource::List(list(false)));
+        assert_eq!(
+            way(&proxy, "https://cm/b"),
+            "Http p:3128, Socks5 [::1]:1080"
+        );
+        proxy.source = ProxySource::List(list(true));
+        assert_eq!(
+            way(&proxy, "https://cm/b"),
+            "Http p:3128, Socks5 [::1]:1080, direct"
+        );
+        assert!(!format!("{proxy:?}").contains("s3cret"));
+        proxy.no_proxy = vec!["cm".into()];
+        assert_eq!(way(&proxy, "https://cm/b"), "direct");
+    }
+
     /// P-05: userinfo is percent-decoded, keys beat it, the header is what RFC 7617 says.
     #[test]
     fn p05_credentials() {
         let url = Url::parse("http://Aladdin:open%20sesame@p:8080").unwrap();
         let upstream = Upstream::new(&url, None).unwrap();
-        assert_eq!(
-            upstream.basic().unwrap(),
-            "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
-        );
+        let header = |upstream: &Upstream| {
+            let login = Login::new(upstream.credentials.clone());
+            login.authorize("POST", "/", b"").0.unwrap()
+        };
+        assert_eq!(header(&upstream), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+        assert!(header(&upstream).is_sensitive());
         let keys = Credentials {
             username: "ü".into(),
             password: SecretString::from("p:w".to_owned()),
         };
         let upstream = Upstream::new(&url, Some(&keys)).unwrap();
-        assert_eq!(upstream.basic().unwrap(), "Basic w7w6cDp3");
+        assert_eq!(header(&upstream), "Basic w7w6cDp3");
         assert!(!format!("{upstream:?}").contains("p:w"));
     }
 
@@ -310,7 +339,7 @@ mod tests {
             https: Some("http://u:s3cret@:x".into()),
             ..ProxyEnv::default()
         }));
-        let error = route(&proxy, &Url::parse("https://a/").unwrap())
+        let error = routes(&proxy, &Url::parse("https://a/").unwrap())
             .unwrap_err()
             .to_string();
         assert!(

@@ -67,7 +67,15 @@ pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     let proxy = upstream.authority();
     match result {
         Ok(Ok(())) => {
-            if upstream.credentials.is_some() && tap.seen.get(1) == Some(&0) {
+            let unasked = upstream.credentials.is_some() && tap.seen.get(1) == Some(&0);
+            if unasked && upstream.isolated {
+                return Err(ConnectError::ProxyProtocol {
+                    proxy,
+                    kind: "a SOCKS5 proxy that keeps sessions apart, which proxy.isolate asks for",
+                    said: "it takes no user name".into(),
+                });
+            }
+            if unasked {
                 tracing::debug!(%proxy, "the proxy did not ask for the configured user name and password");
             }
             Ok(tap.stream)
@@ -118,6 +126,7 @@ fn explain(
         (method, _) => return protocol(format!("it chose login method {method}")),
     };
     let code = match reply {
+        [5, code @ 0xf0..=0xf7, ..] => return onion(proxy, target, *code),
         [5, code, ..] => *code,
         [version, _, ..] => return protocol(format!("its reply begins with byte {version}")),
         _ => return protocol(closed(error)),
@@ -144,6 +153,25 @@ fn explain(
         proxy,
         target,
         said: format!("SOCKS5 reply {code}, {name}"),
+    }
+}
+
+/// What Tor says of an onion service (its proposal 304, P-21).
+fn onion(proxy: String, target: String, code: u8) -> ConnectError {
+    let words = match code {
+        0xf0 => "the onion service's descriptor was not found: it is down, or its address is wrong",
+        0xf1 => "the onion service's descriptor is invalid",
+        0xf2 => "the onion service could not be introduced to: it seems to be down",
+        0xf3 => "no meeting point with the onion service could be reached",
+        0xf4 => "the onion service wants a client key, which Tor's configuration does not hold",
+        0xf5 => "the onion service refuses the client key that Tor's configuration holds",
+        0xf6 => "the onion address is invalid",
+        _ => "the onion service could not be introduced to in time",
+    };
+    ConnectError::ProxyUpstream {
+        proxy,
+        target,
+        said: format!("SOCKS5 reply {code:02X}, {words}"),
     }
 }
 
@@ -219,6 +247,7 @@ mod tests {
             host: "proxy".into(),
             port: 1080,
             credentials,
+            isolated: false,
         };
         let asking = connect(ours, &upstream, host, 443, Duration::from_secs(5));
         let answering = async {
@@ -294,6 +323,63 @@ mod tests {
         assert_eq!(rest.unwrap_err().kind(), FailureKind::Internal);
     }
 
+    /// P-21: Tor's own codes for onion services (proposal 304), each in words; the name goes to the proxy.
+    #[tokio::test]
+    async fn p21_onion_errors() {
+        let host = format!("{}.onion", "a".repeat(56));
+        for (code, words) in [
+            (
+                0xf0,
+                "reply F0, the onion service's descriptor was not found",
+            ),
+            (0xf1, "reply F1, the onion service's descriptor is invalid"),
+            (
+                0xf2,
+                "reply F2, the onion service could not be introduced to: it seems",
+            ),
+            (0xf3, "reply F3, no meeting point"),
+            (0xf4, "reply F4, the onion service wants a client key"),
+            (0xf5, "reply F5, the onion service refuses the client key"),
+            (0xf6, "reply F6, the onion address is invalid"),
+            (
+                0xf7,
+                "reply F7, the onion service could not be introduced to in time",
+            ),
+        ] {
+            let reply = [5, code, 0, 1, 0, 0, 0, 0, 0, 0];
+            let (seen, result) = ask(false, &host, &[&[5, 0], &reply]).await;
+            assert_eq!(seen[1][3..5], [3, 62]);
+            let error = result.unwrap_err();
+            assert_eq!(error.kind(), FailureKind::ProxyUpstream);
+            assert!(error.to_string().contains(words), "{error}");
+        }
+    }
+
+    /// P-15, P-20: a proxy that would mix sessions which are to be kept apart is refused.
+    #[tokio::test]
+    async fn p20_no_isolation_no_connection() {
+        let (ours, mut theirs) = duplex(4096);
+        theirs
+            .write_all(b"\x05\x00\x05\x00\x00\x01\0\0\0\0\0\0")
+            .await
+            .unwrap();
+        let upstream = Upstream {
+            kind: ProxyKind::Socks5,
+            host: "proxy".into(),
+            port: 1080,
+            credentials: Some(Credentials {
+                username: "<torS0X>0".into(),
+                password: SecretString::from("s3cret".to_owned()),
+            }),
+            isolated: true,
+        };
+        let error = connect(ours, &upstream, "cm", 443, Duration::from_secs(5)).await;
+        assert_eq!(
+            error.err().unwrap().to_string(),
+            "what answers at proxy:1080 does not behave like a SOCKS5 proxy that keeps sessions apart, which proxy.isolate asks for (it takes no user name); check the kind of proxy and the port in proxy.url"
+        );
+    }
+
     /// P-14: a proxy that stops in the middle.
     #[tokio::test(start_paused = true)]
     async fn p14_silent_proxy() {
@@ -304,6 +390,7 @@ mod tests {
             host: "proxy".into(),
             port: 1080,
             credentials: None,
+            isolated: false,
         };
         let error = connect(ours, &upstream, "cm", 443, Duration::from_secs(15)).await;
         assert_eq!(error.err().unwrap().kind(), FailureKind::ProxyUnreachable);
@@ -348,7 +435,8 @@ mod tests {
             (7, ProxyProtocol),
             (8, ProxyProtocol),
             (9, ProxyProtocol),
-            (0xf2, ProxyProtocol),
+            (0xef, ProxyProtocol),
+            (0xf8, ProxyProtocol),
         ] {
             let reply = [5, code, 0, 1, 0, 0, 0, 0, 0, 0];
             let (_, result) = ask(false, "cm", &[&[5, 0], &reply]).await;

@@ -21,6 +21,24 @@ pub(crate) fn schemes<'a>(challenges: impl Iterator<Item = &'a [u8]>) -> Vec<Str
     found
 }
 
+/// One header's challenges, apart.
+pub(super) fn each_challenge(header: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for part in outside_quotes(header) {
+        let word = part.split_whitespace().next().unwrap_or_default();
+        let goes_on = word.is_empty() || word.contains('=');
+        if let Some(last) = found.last_mut().filter(|_| goes_on) {
+            last.push(',');
+            last.push_str(part);
+        } else if found.len() < MAX_SCHEMES {
+            found.push(part.trim_start().to_owned());
+        } else {
+            break;
+        }
+    }
+    found
+}
+
 /// Splits at the commas that are not within quotes.
 fn outside_quotes(text: &str) -> Vec<&str> {
     let mut quoted = false;

@@ -146,7 +146,7 @@ struct Connection {
     /// Clients that came while the stream was ending.
     waiting: Vec<Attachment>,
     /// When a client that does not take its last words is given up.
-    stuck_until: Option<std::time::Instant>,
+    stuck_until: Option<Instant>,
     /// The lost stream whose messages the client is to get here.
     claimed: Option<SmId>,
     /// The client's TLS.

@@ -56,9 +56,14 @@ pub(super) struct Resolved {
 impl Resolved {
     /// The way out, for people.
     pub(super) fn way(&self) -> String {
-        match self.connector.route(&self.url) {
-            Ok(Route::Direct) => "direct".to_owned(),
-            Ok(Route::Via(upstream)) => format!("{} {}", upstream.kind, upstream.authority()),
+        match self.connector.routes(&self.url) {
+            Ok(routes) => {
+                let words = routes.iter().map(|route| match route {
+                    Route::Direct => "direct".to_owned(),
+                    Route::Via(upstream) => format!("{} {}", upstream.kind, upstream.authority()),
+                });
+                words.collect::<Vec<_>>().join(", else ")
+            }
             Err(error) => error.to_string(),
         }
     }
@@ -126,6 +131,8 @@ impl Endpoints {
     /// The manager of a domain, or the row and sentence that say why there is none (D-01).
     pub(super) async fn resolve(&self, domain: &str) -> Result<Resolved, (FaultReason, String)> {
         let known = self.domains.get(domain).unwrap_or(&self.others);
+        // One client connection's own, which its discovery and all its requests share (P-20).
+        let connector = known.connector.isolated();
         let named = CertificateName::HostOrDomain(domain.to_owned());
         let (urls, discovered) = match &known.settings.url {
             Some(url) => (vec![url.clone()], false),
@@ -139,7 +146,7 @@ impl Endpoints {
             }
             None => {
                 let now = clock::now();
-                let found = self.discovery.find(&known.connector, domain, now).await;
+                let found = self.discovery.find(&connector, domain, now).await;
                 let found = found.map_err(|error| (error.reason(), error.to_string()))?;
                 (self.in_order(found.urls, now), true)
             }
@@ -159,7 +166,7 @@ impl Endpoints {
                 others,
             },
             url,
-            connector: known.connector.named(named),
+            connector: connector.named(named),
             vouched: urls,
             discovered,
         })

@@ -8,18 +8,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 
 use super::error::BodyError;
 use super::pool::{Live, Pool};
 use super::wire::OnWritten;
 use crate::bosh::failure::{Failure, FailureKind};
-use crate::connect::Upstream;
+use crate::connect::{Login, Sent, Upstream};
 
 /// Time for a request to be written, besides the time its size takes.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
 /// Slowest uplink allowed for, in bytes per second.
 const SLOWEST_UPLINK: u64 = 8 * 1024;
+/// Largest page of a proxy's challenge that is read.
+const MAX_PAGE: usize = 64 * 1024;
+/// How long it is waited for.
+const PAGE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A failed attempt; `untouched` gives the callback back if not one byte of a reply came.
 pub(super) struct Broken {
@@ -41,6 +46,7 @@ pub(super) async fn attempt(
     let limit = WRITE_LIMIT + Duration::from_secs(body.len() as u64 / SLOWEST_UPLINK);
     let (tell, mut told) = tokio::sync::oneshot::channel();
     let upstream = live.upstream.clone();
+    let login = live.login.clone();
     let progress = Arc::clone(&live.progress);
     let before = progress.counts();
     progress.arm(Box::new(move || {
@@ -48,7 +54,7 @@ pub(super) async fn attempt(
         // The waiting side may be gone.
         let _ = tell.send(());
     }));
-    let request = pool.request(body, live);
+    let (request, said) = pool.request(body, live);
     let result = {
         let mut reply = std::pin::pin!(live.sender.send_request(request));
         tokio::select! {
@@ -72,6 +78,7 @@ pub(super) async fn attempt(
                 left: pool.max_response_bytes as u64,
                 guard,
                 upstream,
+                login: login.map(|login| (login, said)),
             };
             Ok(Response::from_parts(head, body))
         }
@@ -159,6 +166,17 @@ pub(super) struct PooledBody {
     left: u64,
     guard: Guard,
     pub(super) upstream: Option<Arc<Upstream>>,
+    /// Who we are to the proxy, and what the request said of it.
+    pub(super) login: Option<(Arc<Login>, Sent)>,
+}
+
+impl PooledBody {
+    /// Reads a refusal's page, so that its connection can be used again, as far as it comes quickly.
+    pub(super) async fn drain(self) {
+        let page = Limited::new(self, MAX_PAGE).collect();
+        // Whatever is wrong with it, only the connection is lost.
+        drop(tokio::time::timeout(PAGE_PATIENCE, page).await);
+    }
 }
 
 impl Body for PooledBody {

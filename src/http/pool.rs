@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header};
+use http::{Request, Response, StatusCode, header};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
@@ -21,7 +21,7 @@ use super::identity::Identity;
 use super::target::Target;
 use super::wire::{Observed, OnWritten, Progress, WireBody};
 use crate::bosh::failure::Failure;
-use crate::connect::{self, Connection, Connector, Upstream};
+use crate::connect::{self, Connection, Connector, Login, Round, Sent, Upstream};
 
 /// Idle connections older than this are not used: a NAT or proxy may have forgotten them (T-31). Looked at
 /// whenever a connection is wanted or given back, so that nothing wakes up while a poll is held.
@@ -90,8 +90,8 @@ pub(super) struct Live {
     pub(super) progress: Arc<Progress>,
     task: AbortHandle,
     pub(super) upstream: Option<Arc<Upstream>>,
-    /// `Proxy-Authorization` of each request on it (P-05).
-    basic: Option<HeaderValue>,
+    /// Who we are to the proxy, in each request (P-05).
+    pub(super) login: Option<Arc<Login>>,
     pub(super) place: Arc<Place>,
 }
 
@@ -99,7 +99,7 @@ impl Live {
     fn new(made: Connection) -> impl Future<Output = hyper::Result<Self>> {
         let progress = Arc::new(Progress::default());
         let io = TokioIo::new(Observed::new(made.stream, Arc::clone(&progress)));
-        let upstream = made.absolute_form;
+        let (upstream, login) = made.absolute_form.unzip();
         let place = Arc::new(Place {
             local: made.local,
             lost: AtomicBool::new(false),
@@ -115,7 +115,7 @@ impl Live {
                 sender,
                 progress,
                 task,
-                basic: upstream.as_ref().and_then(connect::proxy_authorization),
+                login,
                 upstream: upstream.map(Arc::new),
                 place,
             })
@@ -166,6 +166,37 @@ impl Pool {
     /// Sends one request and waits for the head of its reply. Dropping the future closes the connection.
     pub(super) async fn send(
         self: Arc<Self>,
+        mut outgoing: Outgoing,
+    ) -> Result<Response<PooledBody>, Failure> {
+        let mut round = Round::default();
+        loop {
+            let body = outgoing.body.clone();
+            let response = self.send_once(outgoing).await?;
+            if response.status() != StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+                return Ok(response);
+            }
+            let Some((login, sent)) = &response.body().login else {
+                return Ok(response);
+            };
+            round.sent = sent.clone();
+            let challenges = response.headers().get_all(header::PROXY_AUTHENTICATE);
+            let challenges = challenges.iter().map(http::HeaderValue::as_bytes);
+            if !login.challenged(&mut round, challenges) {
+                return Ok(response);
+            }
+            // The same rid and bytes once more: the manager never saw them (P-06), so this is no second copy.
+            response.into_body().drain().await;
+            outgoing = Outgoing {
+                body,
+                fresh: false,
+                written: Box::new(|| {}),
+                repeated: Box::new(|| {}),
+            };
+        }
+    }
+
+    async fn send_once(
+        self: &Arc<Self>,
         outgoing: Outgoing,
     ) -> Result<Response<PooledBody>, Failure> {
         let Outgoing {
@@ -179,7 +210,7 @@ impl Pool {
             // What failed may be the path: the others on it are not trusted either (T-08).
             self.drop_idle();
         } else if let Some((connection, since)) = self.checkout().await {
-            match attempt(&self, connection, body.clone(), written).await {
+            match attempt(self, connection, body.clone(), written).await {
                 Ok(response) => {
                     lock(&self.closes).in_a_row = 0;
                     return Ok(response);
@@ -202,7 +233,7 @@ impl Pool {
             }
         }
         let result = match self.open().await {
-            Ok(connection) => attempt(&self, connection, body, written)
+            Ok(connection) => attempt(self, connection, body, written)
                 .await
                 .map_err(|broken| broken.failure),
             Err(failure) => Err(failure),
@@ -352,19 +383,23 @@ impl Pool {
         lock(&self.busy).retain(|other| !Arc::ptr_eq(other, place));
     }
 
-    pub(super) fn request(&self, body: Bytes, live: &Live) -> Request<WireBody> {
+    /// The request, and what it says to the proxy about us.
+    pub(super) fn request(&self, body: Bytes, live: &Live) -> (Request<WireBody>, Sent) {
+        let login = live.login.as_ref();
+        let authorized = login.map(|login| login.authorize("POST", self.target.absolute(), &body));
+        let (authorization, sent) = authorized.unwrap_or((None, Sent::Nothing));
         let length = body.len();
         let body = WireBody::new(body, Arc::clone(&live.progress));
         let mut request = self.target.request(body, length, live.upstream.is_some());
         if let Some(cookies) = lock(&self.jar).header() {
             request.headers_mut().insert(header::COOKIE, cookies);
         }
-        if let Some(basic) = &live.basic {
+        if let Some(authorization) = authorization {
             request
                 .headers_mut()
-                .insert(header::PROXY_AUTHORIZATION, basic.clone());
+                .insert(header::PROXY_AUTHORIZATION, authorization);
         }
-        request
+        (request, sent)
     }
 
     /// Takes note of a reply's head.

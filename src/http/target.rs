@@ -42,6 +42,11 @@ impl Target {
         connect::authority(host.trim_matches(['[', ']']), port)
     }
 
+    /// The absolute form of the request target.
+    pub(super) fn absolute(&self) -> &str {
+        self.url.as_str()
+    }
+
     /// A POST of `length` bytes; absolute-form (P-01) if a proxy takes it.
     pub(super) fn request<B>(&self, body: B, length: usize, to_proxy: bool) -> Request<B> {
         let mut request = Request::new(body);

@@ -12,6 +12,10 @@ fn shown(proxy: &Proxy) -> String {
         ProxySource::Url(url) => url.to_string(),
         ProxySource::Env(env) => format!("{:?} {:?} {:?}", env.https, env.http, env.all),
         ProxySource::None => "none".into(),
+        ProxySource::List(list) => {
+            let urls: Vec<&str> = list.urls.iter().map(url::Url::as_str).collect();
+            format!("{} then_direct={}", urls.join(" "), list.then_direct)
+        }
     };
     let credentials = proxy
         .credentials
@@ -59,6 +63,48 @@ fn credentials_come_from_the_url_and_keys_beat_them() {
     assert_eq!(proxy("url = 'none'"), "none as -");
 }
 
+/// P-12: several in their order; user and password stay with each URL unless the keys say otherwise.
+#[test]
+fn p12_several_proxies() {
+    assert_eq!(
+        proxy("url = ['http://p.example']"),
+        "http://p.example/ as -"
+    );
+    assert_eq!(proxy("url = ['none']"), "none as -");
+    let two = "url = ['http://a%40corp:p%3Aw@p.example:3128', 'socks5h://q.example', 'none']";
+    assert_eq!(
+        proxy(two),
+        "http://a%40corp:p%3Aw@p.example:3128/ socks5h://q.example then_direct=true as -"
+    );
+    assert_eq!(
+        proxy(&format!("{two}\nusername = 'c'\npassword = 'd'")),
+        "http://a%40corp:p%3Aw@p.example:3128/ socks5h://q.example then_direct=true as c:d"
+    );
+    let folder = Folder::new("");
+    let from_environment = |value| {
+        let loaded = folder.load(&[("XBOSH_PROXY__URL", value)]).unwrap();
+        shown(&loaded.config.proxy)
+    };
+    assert_eq!(
+        from_environment("['http://p.example', 'http://q.example']"),
+        "http://p.example/ http://q.example/ then_direct=false as -"
+    );
+    assert_eq!(
+        from_environment("http://p.example"),
+        "http://p.example/ as -"
+    );
+    // As elsewhere, a password in the file is for its owner alone.
+    let text = "[proxy]\nurl = ['http://p.example', 'http://me:hunter2@q.example']\n";
+    folder.write("config.toml", text, 0o644);
+    let mistake = folder.mistake(&[]);
+    assert!(
+        mistake.contains("chmod 600") && !mistake.contains("hunter2"),
+        "{mistake}"
+    );
+    let shown = format!("{:?}", config(text));
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
+
 #[test]
 fn wrong_proxies() {
     assert_snapshot!(wrong("url = 'ftp://me:hunter2@proxy.example'"), @r#"config.toml:2:1: proxy.url must be "env", "none", or a URL with http://, https://, socks5:// or socks5h://"#);
@@ -67,7 +113,13 @@ fn wrong_proxies() {
     assert_snapshot!(wrong("url = 'http://me:hunt/er2@proxy.example'"), @r#"config.toml:2:1: proxy.url must be "env", "none", or a URL with http://, https://, socks5:// or socks5h://; a password with special characters belongs into proxy.password, or percent-encoded into the URL"#);
     assert_snapshot!(wrong("url = 'socks5://'"), @"config.toml:2:1: proxy.url names no host");
     assert_snapshot!(wrong("url = 'http://me:%FF@proxy.example'"), @"config.toml:2:1: proxy.url has a user name or password that is not UTF-8");
-    assert_snapshot!(wrong("url = ['http://a.example', 'none']"), @"config.toml:2:1: proxy.url must be a string, not a list");
+    assert_snapshot!(wrong("url = 5"), @"config.toml:2:1: proxy.url must be a string or a list of strings, not an integer");
+    assert_snapshot!(wrong("url = []"), @r#"config.toml:2:1: proxy.url must name a proxy, or be "env" or "none""#);
+    assert_snapshot!(wrong("url = ['none', 'http://a.example']"), @r#"config.toml:2:1: proxy.url may have "none", for no proxy, as its last item only"#);
+    assert_snapshot!(wrong("url = ['env', 'none']"), @r#"config.toml:2:1: proxy.url may have "env" alone, not in a list"#);
+    assert_snapshot!(wrong("url = ['http://a.example', 'http://me:hunt/er2@b.example']"), @r#"config.toml:2:1: proxy.url must be "env", "none", or a URL with http://, https://, socks5:// or socks5h://; a password with special characters belongs into proxy.password, or percent-encoded into the URL"#);
+    assert_snapshot!(wrong("url = ['http://a.example', 'socks5://me:@b.example']"), @r#"config.toml:2:1: proxy.url cannot be used: proxy.password must have 1 to 255 bytes for a SOCKS5 proxy"#);
+    assert_snapshot!(wrong("url = 'http://a.example'\nisolate = true"), @r#"config.toml:3:1: proxy.isolate works with a SOCKS5 proxy alone, such as Tor: set url to a socks5h:// one"#);
     assert_snapshot!(wrong("no_proxy = ['10.0.0.0/33']"), @r#"config.toml:2:1: proxy.no_proxy has "10.0.0.0/33", which is no host, domain suffix, address or block like "10.0.0.0/8""#);
     assert_snapshot!(wrong("no_proxy = ['a.example, b.example']"), @r#"config.toml:2:1: proxy.no_proxy has "a.example, b.example", which is no host, domain suffix, address or block like "10.0.0.0/8""#);
 }
@@ -318,7 +370,9 @@ fn errors_never_show_a_password() {
         "url = \"http://me:hunter2@proxy.example:99999\"",
         "url = \"gopher://me:hunter2@proxy.example\"",
         "url = \"socks5://:hunter2@proxy.example\"",
-        "url = [\"http://me:hunter2@proxy.example\"]",
+        "url = [\"http://me:hunter2@pro xy.example\"]",
+        "url = [\"http://me:hunter2@proxy.example\", \"env\"]",
+        "url = [\"http://me:hunter2@proxy.example\", \"x://me:hunter2@proxy.example\"]",
         "password = \"hunter2\"",
         "password_command = \"echo hunter2; echo hunter2 >&2; exit 1\"\nusername = \"me\"",
     ] {

@@ -24,6 +24,7 @@ mod local_tls;
 mod managed;
 mod matrix;
 mod passthrough;
+mod proxy_auth;
 mod resume_libraries;
 mod support;
 mod unix;

@@ -258,7 +258,7 @@ fn p13_a_configured_proxy_overrides_the_variables() {
         let source = match loaded.config.proxy.source {
             ProxySource::Url(url) => url.to_string(),
             ProxySource::None => "none".into(),
-            ProxySource::Env(_) => "env".into(),
+            ProxySource::Env(_) | ProxySource::List(_) => "other".into(),
         };
         assert_eq!(source, url);
     }

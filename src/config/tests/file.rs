@@ -143,7 +143,7 @@ fn wrong_types() {
         "[bosh]\nwait = 5.5",
         "[bosh]\nver = 1.6",
         "[bosh]\nlang = 2026-01-01",
-        "[proxy]\nurl = ['http://a', 'none']",
+        "[proxy]\nurl = [5]",
         "[proxy]\nno_proxy = 'localhost'",
         "[tls]\nca_file = ''",
         "[tls]\nca_file = {}",
@@ -168,7 +168,7 @@ fn wrong_types() {
     config.toml:2:1: bosh.wait must be an integer, not a number with a fraction
     config.toml:2:1: bosh.ver must be a string, not a number with a fraction
     config.toml:2:1: bosh.lang must be a string, not a date
-    config.toml:2:1: proxy.url must be a string, not a list
+    config.toml:2:1: proxy.url must hold strings only, not an integer
     config.toml:2:1: proxy.no_proxy must be a list of strings, not a string
     config.toml:2:1: tls.ca_file must name a file
     config.toml:2:1: tls.ca_file must be a string, not a table

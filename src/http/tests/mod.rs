@@ -183,6 +183,7 @@ pub(crate) fn direct() -> config::Proxy {
         credentials: None,
         no_proxy: vec![],
         ca_file: None,
+        isolate: false,
     }
 }
 

@@ -92,7 +92,7 @@ async fn p06_refusals() {
         (
             squid("407 No", "Proxy-Authenticate: Negotiate\r\nProxy-Authenticate: NTLM\r\n"),
             FailureKind::ProxyAuth,
-            "the proxy {proxy} refused the user name or password (407, offers Negotiate, NTLM; xbosh speaks Basic only): check proxy.username and proxy.password",
+            "the proxy {proxy} wants a login that xbosh does not speak (407, offers Negotiate, NTLM): run cntlm or px on this machine and set proxy.url to its address, see docs/corporate-proxies.md",
         ),
         (
             squid("403 Forbidden", "X-Squid-Error: ERR_ACCESS_DENIED 0\r\n"),

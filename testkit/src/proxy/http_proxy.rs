@@ -11,6 +11,7 @@ use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+use super::digest::{DigestRules, Nonces, Verdict};
 use super::origin::{Onward, page, passed_on, reset};
 use super::{Log, ProxyOptions};
 use crate::Service;
@@ -35,6 +36,8 @@ pub enum HttpTrick {
     Refuses401,
     /// Wrong credentials: a 407 with these header lines, each ending in `\r\n`.
     Challenges(String),
+    /// It wants Digest (RFC 7616).
+    Digest(DigestRules),
     /// It speaks HTTP/1.0 and closes after each absolute-form answer, which has no length.
     Http10,
     /// CONNECT: this head in place of the usual one, and whatever stands behind it; then the tunnel.
@@ -81,20 +84,27 @@ impl HttpTrick {
 pub struct HttpProxy {
     service: Service,
     log: Arc<Log>,
+    nonces: Nonces,
 }
 
 impl HttpProxy {
     /// Starts on a free loopback port.
     pub async fn start(options: ProxyOptions, trick: HttpTrick) -> Self {
         let log = Arc::new(Log::default());
+        let nonces = Nonces::default();
         let proxy = Proxy {
             options,
             trick,
             log: Arc::clone(&log),
             count: Arc::default(),
+            nonces: nonces.clone(),
         };
         let service = Service::start(move |stream| proxy.clone().serve(stream)).await;
-        Self { service, log }
+        Self {
+            service,
+            log,
+            nonces,
+        }
     }
 
     /// Its address.
@@ -109,6 +119,11 @@ impl HttpProxy {
         self.log.lines().clone()
     }
 
+    /// Forgets every nonce of its Digest, as a restart does.
+    pub fn forget_nonces(&self) {
+        self.nonces.forget();
+    }
+
     /// Cuts every connection.
     pub async fn cut(&self) {
         self.service.cut().await;
@@ -121,6 +136,7 @@ struct Proxy {
     trick: HttpTrick,
     log: Arc<Log>,
     count: Arc<AtomicUsize>,
+    nonces: Nonces,
 }
 
 impl Proxy {
@@ -143,8 +159,9 @@ impl Proxy {
                 }
                 _ => {}
             }
-            if !self.is_welcome(&request) {
-                if !self.refuse(&mut client).await {
+            let verdict = self.judge(&request);
+            if verdict != Verdict::Good {
+                if !self.refuse(&mut client, verdict).await {
                     return;
                 }
             } else if request.line.starts_with("CONNECT ") {
@@ -155,17 +172,33 @@ impl Proxy {
         }
     }
 
-    fn is_welcome(&self, request: &Message) -> bool {
+    fn judge(&self, request: &Message) -> Verdict {
         let Some((user, password)) = &self.options.credentials else {
-            return true;
+            return Verdict::Good;
         };
+        let said = request.header("proxy-authorization");
+        if let HttpTrick::Digest(rules) = &self.trick
+            && !(rules.basic_too && said.is_some_and(|said| said.starts_with("Basic ")))
+        {
+            let mut line = request.line.split(' ');
+            let line = (
+                line.next().unwrap_or_default(),
+                line.next().unwrap_or_default(),
+            );
+            let said = said.map_or("", |said| said);
+            return self.nonces.check(rules, said, line, (user, password));
+        }
         let expected =
             base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
-        request.header("proxy-authorization") == Some(&format!("Basic {expected}"))
+        if said == Some(&format!("Basic {expected}")) {
+            Verdict::Good
+        } else {
+            Verdict::Bad
+        }
     }
 
     /// False when the connection is to be closed.
-    async fn refuse(&self, client: &mut TcpStream) -> bool {
+    async fn refuse(&self, client: &mut TcpStream, verdict: Verdict) -> bool {
         const PAGE: &str = "<html><body>Cache Access Denied</body></html>";
         let challenge = match &self.trick {
             HttpTrick::Refuses401 => {
@@ -176,8 +209,9 @@ impl Proxy {
                 let _ = client.write_all(refusal.as_bytes()).await;
                 return false;
             }
-            HttpTrick::Challenges(lines) => lines,
-            _ => "Proxy-Authenticate: Basic realm=\"fake\"\r\n",
+            HttpTrick::Challenges(lines) => lines.clone(),
+            HttpTrick::Digest(rules) => self.nonces.challenge(rules, verdict == Verdict::Stale),
+            _ => "Proxy-Authenticate: Basic realm=\"fake\"\r\n".to_owned(),
         };
         let refusal = format!(
             "HTTP/1.1 407 Proxy Authentication Required\r\n{challenge}Content-Length: {}\r\n\r\n{PAGE}",

@@ -1,7 +1,8 @@
-//! Fake upstream proxies: HTTP with Basic authentication, HTTP that hits requests by chance, SOCKS5, and a blackhole.
+//! Fake upstream proxies: HTTP with Basic or Digest authentication, HTTP that hits requests by chance, SOCKS5, and a blackhole.
 //! Names are looked up in a map of their own, so that a test can prove that nobody else resolved them.
 
 mod blackhole;
+mod digest;
 mod faulty;
 mod http_proxy;
 mod origin;
@@ -12,6 +13,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use blackhole::Blackhole;
+pub use digest::DigestRules;
 pub use faulty::{Counts, FaultKind, FaultPlan, FaultyProxy};
 pub use http_proxy::{HttpProxy, HttpTrick};
 pub use socks5::{Socks5Proxy, SocksStage, SocksTrick};

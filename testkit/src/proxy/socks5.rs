@@ -83,7 +83,7 @@ impl Socks5Proxy {
         self.service.addr()
     }
 
-    /// `methods …`, `user …` and `connect KIND HOST PORT` lines; KIND is `name`, `ipv4` or `ipv6`.
+    /// `methods …`, `user …`, `password …` (where any is taken) and `connect KIND HOST PORT` lines; KIND is `name`, `ipv4` or `ipv6`.
     #[must_use]
     pub fn log(&self) -> Vec<String> {
         self.log.lines().clone()
@@ -147,6 +147,11 @@ impl Proxy {
             "user {} (version {version})",
             String::from_utf8_lossy(&given.0)
         ));
+        if self.options.credentials.is_none() {
+            // Anyone is welcome, and what they made up is no secret.
+            let password = String::from_utf8_lossy(&given.1);
+            self.log.push(format!("password {password}"));
+        }
         self.stage(SocksStage::Credentials).await?;
         let right = self
             .options

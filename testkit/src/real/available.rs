@@ -17,6 +17,8 @@ pub enum Program {
     Squid,
     /// The HTTP proxy.
     Tinyproxy,
+    /// The proxy that speaks NTLM to another.
+    Cntlm,
     /// The SOCKS5 proxy.
     Microsocks,
     /// The SOCKS5 proxy.
@@ -37,6 +39,7 @@ impl Program {
             Self::Ejabberd => "ejabberd",
             Self::Squid => "squid",
             Self::Tinyproxy => "tinyproxy",
+            Self::Cntlm => "cntlm",
             Self::Microsocks => "microsocks",
             Self::Dante => "dante",
             Self::Nginx => "nginx",
@@ -52,6 +55,7 @@ impl Program {
             Self::Prosody
             | Self::Squid
             | Self::Tinyproxy
+            | Self::Cntlm
             | Self::Microsocks
             | Self::Nginx
             | Self::Curl

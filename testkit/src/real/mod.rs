@@ -9,6 +9,7 @@
 
 pub mod available;
 mod ca;
+mod cntlm;
 pub mod daemon;
 mod dante;
 mod ejabberd;
@@ -25,6 +26,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use ca::Ca;
+pub use cntlm::Cntlm;
 pub use dante::Dante;
 pub use ejabberd::Ejabberd;
 pub use microsocks::Microsocks;

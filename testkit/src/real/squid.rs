@@ -1,4 +1,4 @@
-//! Squid, an HTTP proxy that wants Basic credentials.
+//! Squid, an HTTP proxy that wants Basic, Digest or NTLM credentials.
 
 use std::net::SocketAddr;
 
@@ -20,18 +20,33 @@ impl Squid {
     /// # Errors
     /// What is wrong.
     pub fn start() -> Result<Self, String> {
-        with_retries(Self::try_start)
+        with_retries(|| Self::try_start(basic))
     }
 
-    fn try_start() -> Result<Self, String> {
+    /// As [`Self::start`], with Digest (RFC 7616, MD5) in place of Basic; a nonce may be used so often.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn start_digest(nonce_uses: u32) -> Result<Self, String> {
+        with_retries(|| Self::try_start(|folder| digest(folder, nonce_uses)))
+    }
+
+    /// As [`Self::start`], with NTLM alone; its helper goes through the handshake and takes everybody.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn start_ntlm() -> Result<Self, String> {
+        with_retries(|| Self::try_start(ntlm))
+    }
+
+    fn try_start(login: impl FnOnce(&Folder) -> Result<String, String>) -> Result<Self, String> {
         let [port, refused_port] = free_ports()?;
         let folder = Folder::new("squid", Some("proxy"))?;
-        let hash = helper("openssl", &["passwd", "-apr1", "-stdin"], PROXY_PASSWORD)?;
-        let users = folder.file("passwd", &format!("{PROXY_USER}:{hash}"))?;
+        let login = login(&folder)?;
         let hosts = folder.file("hosts", "127.0.0.1 localhost\n")?;
         let config = format!(
             "http_port 127.0.0.1:{port}\n\
-             auth_param basic program /usr/lib/squid/basic_ncsa_auth {users}\n\
+             {login}\
              acl authed proxy_auth REQUIRED\n\
              acl to_lo dst 127.0.0.0/8\n\
              acl refused port {refused_port}\n\
@@ -107,4 +122,32 @@ impl Squid {
             .wait_until(|| self.logged(text) >= lines)
             .map_err(|error| format!("not {lines} times {text:?} in the log: {error}"))
     }
+}
+
+/// `auth_param` for Basic.
+fn basic(folder: &Folder) -> Result<String, String> {
+    let hash = helper("openssl", &["passwd", "-apr1", "-stdin"], PROXY_PASSWORD)?;
+    let users = folder.file("passwd", &format!("{PROXY_USER}:{hash}"))?;
+    Ok(format!(
+        "auth_param basic program /usr/lib/squid/basic_ncsa_auth {users}\n"
+    ))
+}
+
+/// `auth_param` for Digest.
+fn digest(folder: &Folder, nonce_uses: u32) -> Result<String, String> {
+    let users = folder.file("passwd", &format!("{PROXY_USER}:{PROXY_PASSWORD}\n"))?;
+    Ok(format!(
+        "auth_param digest program /usr/lib/squid/digest_file_auth {users}\n\
+         auth_param digest children 2\n\
+         auth_param digest realm proxy\n\
+         auth_param digest nonce_max_count {nonce_uses}\n"
+    ))
+}
+
+/// `auth_param` for NTLM.
+fn ntlm(_: &Folder) -> Result<String, String> {
+    Ok("auth_param ntlm program /usr/lib/squid/ntlm_fake_auth\n\
+         auth_param ntlm children 2\n\
+         auth_param ntlm keep_alive on\n"
+        .to_owned())
 }
