@@ -25,6 +25,7 @@ mod managed;
 mod matrix;
 mod passthrough;
 mod resume_libraries;
+mod sasl2;
 mod support;
 mod unix;
 mod walk;
