@@ -406,11 +406,7 @@ impl Session {
     /// allowed, where the manager may rightly hold several.
     pub(super) fn release_limit(&self) -> Option<Duration> {
         let granted = self.granted.as_ref()?;
-        let mut limit = Duration::from_secs(15).min(granted.inactivity_or_default() / 2);
-        if self.was_inactive && granted.manager == Manager::Prosody {
-            let usual = self.round_trip.unwrap_or_default() * 4;
-            limit = limit.min(usual.max(PAUSED_LIMIT));
-        }
+        let limit = Duration::from_secs(15).min(granted.inactivity_or_default() / 2);
         (granted.requests.get() <= 2).then_some(limit)
     }
 
@@ -421,10 +417,23 @@ impl Session {
             return;
         };
         let due_by = now + limit + self.upload_time(index);
+        let paused_by = now + self.paused_limit().unwrap_or(limit) + self.upload_time(index);
         for entry in self.window.iter_mut().take(index) {
             if let State::InFlight { due, .. } = &mut entry.state {
-                *due = (*due).min(due_by);
+                // A repeat has a connection of its own, which nothing has paused: if it takes long, the path is slow.
+                let first = entry.attempts == 1;
+                *due = (*due).min(if first { due_by.min(paused_by) } else { due_by });
             }
         }
+    }
+
+    /// How soon that is where the answer may be on a paused connection (XEP-0352).
+    fn paused_limit(&self) -> Option<Duration> {
+        let prosody = self
+            .granted
+            .as_ref()
+            .is_some_and(|g| g.manager == Manager::Prosody);
+        let usual = self.round_trip.unwrap_or_default() * 4;
+        (self.was_inactive && prosody).then_some(usual.max(PAUSED_LIMIT))
     }
 }

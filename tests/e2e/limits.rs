@@ -35,6 +35,34 @@ async fn e13_oversized_stanza() {
     echo(&mut other, 0..3).await;
 }
 
+/// S-46: a client is told of the smaller limit of the two (XEP-0478), and what is within it passes.
+#[tokio::test]
+async fn s46_stream_limits() {
+    for (told, limit) in [("262144", "20000"), ("12345", "12345")] {
+        let chain = Chain::start_with(Profile::strict(), |config| {
+            config.limits.max_stanza_bytes = 20_000
+        })
+        .await;
+        chain.server.set_extra_features(&format!(
+            "<limits xmlns='urn:xmpp:stream-limits:0'><max-bytes>{told}</max-bytes></limits>"
+        ));
+        let mut client = Client::connect(chain.addr(), DOMAIN).await.unwrap();
+        let features = client.open().await.unwrap();
+        let max = features.read(|features| {
+            let max = features
+                .descendants()
+                .find(|n| n.has_tag_name(("urn:xmpp:stream-limits:0", "max-bytes")));
+            max.and_then(|node| node.text()).map(str::to_owned)
+        });
+        assert_eq!(max.as_deref(), Some(limit));
+        let mut client = chain.login().await;
+        let text = "x".repeat(limit.parse::<usize>().unwrap() - 200);
+        client.message("echo@localhost", &text).await.unwrap();
+        let back = client.wait_for(|s| s.name() == "message").await.unwrap();
+        assert_eq!(back.child_text("body"), Some(text));
+    }
+}
+
 /// E-14: one stream too many is told so at once.
 #[tokio::test]
 async fn e14_too_many_streams() {

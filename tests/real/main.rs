@@ -26,6 +26,7 @@ mod matrix;
 mod passthrough;
 mod proxy_auth;
 mod resume_libraries;
+mod sasl2;
 mod support;
 mod unix;
 mod walk;

@@ -154,3 +154,9 @@ pub(crate) fn config_to(site: Site, scheme: Scheme, way: Way) -> String {
     ]
     .concat()
 }
+
+/// xbosh in front of a server of the test's own.
+pub(crate) fn xbosh_before(server: &dyn Server) -> Sidecar {
+    let url = server.bosh_url(false, "127.0.0.1");
+    xbosh(&[Way::Direct.config(), domain_config(server.domain(), &url)].concat())
+}

@@ -181,3 +181,23 @@ fn t17_a_manager_without_order_is_flushed() {
     assert_eq!(rig.events(), ["message b"]);
     rig.nothing_to_send();
 }
+
+/// T-08: on a path that has become slow, what was asked for again because Prosody may have paused its connection has
+/// all the time that it needs then.
+#[test]
+fn t08_slow_path_of_an_inactive_client() {
+    let (mut rig, poll) = Rig::bound_with(
+        "wait='55' requests='2' hold='1' inactivity='60' polling='5' authid='s1' ver='1.6'",
+    );
+    rig.session.client_is_inactive();
+    rig.say("<m/>");
+    let newer = rig.sent();
+    rig.pass(Duration::from_millis(1100));
+    assert_eq!(rig.aborts(), [poll.key]);
+    let again = rig.sent();
+    rig.pass(Duration::from_secs(10));
+    assert_eq!(rig.aborts(), []);
+    rig.empty(again.key);
+    rig.payload(newer.key, "<message id='a'/>");
+    assert_eq!(rig.events(), ["message a"]);
+}

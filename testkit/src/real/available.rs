@@ -6,11 +6,16 @@ use std::path::{Path, PathBuf};
 
 use super::daemon::is_root;
 
+/// Where Debian's prosody-modules puts the one that the tests need most.
+const PROSODY_MODULES: &str = "/usr/lib/prosody/modules/mod_sasl2";
+
 /// A foreign program that some test needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
     /// The XMPP server.
     Prosody,
+    /// Community modules for Prosody, among them SASL2.
+    ProsodyModules,
     /// The XMPP server; its script wants to be started by root.
     Ejabberd,
     /// The HTTP proxy.
@@ -36,6 +41,7 @@ impl Program {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Prosody => "prosody",
+            Self::ProsodyModules => "prosody-modules",
             Self::Ejabberd => "ejabberd",
             Self::Squid => "squid",
             Self::Tinyproxy => "tinyproxy",
@@ -53,6 +59,7 @@ impl Program {
             Self::Ejabberd => "ejabberdctl",
             Self::Dante => "danted",
             Self::Prosody
+            | Self::ProsodyModules
             | Self::Squid
             | Self::Tinyproxy
             | Self::Cntlm
@@ -69,7 +76,11 @@ impl Program {
     /// What is missing.
     pub fn available(self) -> Result<(), String> {
         let name = self.name();
-        if find(self.binary()).is_none() {
+        let found = match self {
+            Self::ProsodyModules => Path::new(PROSODY_MODULES).is_dir(),
+            _ => find(self.binary()).is_some(),
+        };
+        if !found {
             return Err(format!("{name} not installed"));
         }
         if self == Self::Ejabberd && !is_root() {

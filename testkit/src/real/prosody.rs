@@ -11,6 +11,10 @@ use crate::client::Account;
 use crate::client::scram::Keys;
 
 const DOMAIN: &str = "xmpp.test";
+/// A field that the sessions of 0.12's mod_bosh lack and mod_sasl2 reads; to be loaded with it.
+const BOSH_BASE_TYPE: &str = "module:set_global()
+module:hook('bosh-session', function(event) event.session.base_type = 'c2s' end)
+";
 const SALT: &str = "c2FsdHNhbHQtc2FsdHNhbHQ";
 const ROUNDS: u32 = 4096;
 
@@ -44,6 +48,8 @@ impl Prosody {
         let folder = Folder::new("prosody", Some("prosody"))?;
         folder.folder("data")?;
         folder.folder("certs")?;
+        folder.folder("plugins")?;
+        folder.file("plugins/mod_bosh_base_type.lua", BOSH_BASE_TYPE)?;
         let dots = DOMAIN.replace('.', "%2e");
         for name in [
             "data",
@@ -61,6 +67,7 @@ impl Prosody {
         // requests for 127.0.0.1 get 404; s2s would open a fixed port; https refuses names (SNI) that are no host.
         let config = format!(
             r#"
+            plugin_paths = {{ "{plugins}" }}
             data_path = "{data}"; pidfile = "{pid}"; certificates = "{certs}"
             interfaces = {{ "127.0.0.1" }}
             c2s_ports = {{ {c2s} }}; c2s_direct_tls_ports = {{ }}
@@ -78,6 +85,7 @@ impl Prosody {
             VirtualHost "{DOMAIN}"
             VirtualHost "localhost"
             "#,
+            plugins = folder.join("plugins"),
             data = folder.join("data"),
             pid = folder.join("prosody.pid"),
             certs = folder.join("certs"),
