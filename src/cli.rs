@@ -3,7 +3,9 @@
 mod ca;
 mod check;
 mod discover;
+mod init;
 mod packaging;
+mod service;
 mod status;
 
 use std::io::{self, Write as _};
@@ -47,6 +49,11 @@ enum Command {
     Check(check::CheckArgs),
     /// Print the addresses that a domain names for its connection manager
     Discover(discover::DiscoverArgs),
+    /// Write a commented configuration file, once
+    Init(init::InitArgs),
+    /// Run it as a systemd user service
+    #[command(subcommand)]
+    Service(service::ServiceCommand),
     /// Ask the running sidecar how it and its streams are
     Status(status::StatusArgs),
     /// Print completions for a shell
@@ -85,6 +92,8 @@ pub fn main() -> ExitCode {
         Some(Command::Ca(command)) => return ca::run(command),
         Some(Command::Check(args)) => return check::run(args),
         Some(Command::Discover(args)) => return discover::run(args),
+        Some(Command::Init(args)) => return init::run(args),
+        Some(Command::Service(command)) => return service::run(command),
         Some(Command::Status(args)) => return status::run(args),
         Some(Command::Completions(args)) => return packaging::completions(args),
         Some(Command::Man(args)) => return packaging::man(args),

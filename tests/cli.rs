@@ -8,6 +8,8 @@ mod ca;
 mod questions;
 #[path = "cli/reload.rs"]
 mod reload;
+#[path = "cli/service.rs"]
+mod service;
 #[path = "cli/sockets.rs"]
 mod sockets;
 #[path = "cli/status.rs"]

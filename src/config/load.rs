@@ -107,6 +107,16 @@ struct Found {
     exposed: bool,
 }
 
+/// Where the user's configuration is: `$XDG_CONFIG_HOME`, else `~/.config`. `None` without a home.
+#[must_use]
+pub fn user_folder(environment: &[(String, String)]) -> Option<PathBuf> {
+    let folder = |name| variable(environment, name).map(PathBuf::from);
+    // The XDG base directory specification has relative paths ignored.
+    folder("XDG_CONFIG_HOME")
+        .filter(|path| path.is_absolute())
+        .or_else(|| folder("HOME").map(|home| home.join(".config")))
+}
+
 /// The file of `--config`, or the first of the usual ones that exists.
 fn find_file(
     flags: &Flags,
@@ -117,12 +127,7 @@ fn find_file(
     if let Some(path) = &flags.config {
         return read_file(path).map(Some).map_err(unreadable(path.clone()));
     }
-    let folder = |name| variable(environment, name).map(PathBuf::from);
-    // The XDG base directory specification has relative paths ignored.
-    let user = folder("XDG_CONFIG_HOME")
-        .filter(|path| path.is_absolute())
-        .or_else(|| folder("HOME").map(|home| home.join(".config")))
-        .map(|folder| folder.join("xbosh/config.toml"));
+    let user = user_folder(environment).map(|folder| folder.join("xbosh/config.toml"));
     for path in user.into_iter().chain([system_file.to_owned()]) {
         match read_file(&path) {
             Ok(found) => return Ok(Some(found)),

@@ -26,7 +26,7 @@ use url::Url;
 pub use environment::environment;
 pub use error::{ConfigError, Place};
 pub use listen::{ListenAddress, ListenAddressError};
-pub use load::{Flags, Loaded, load, load_public};
+pub use load::{Flags, Loaded, load, load_public, user_folder};
 pub use proxy::has_password;
 
 /// Everything `xbosh run` needs to know.

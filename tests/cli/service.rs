@@ -1,0 +1,177 @@
+//! `xbosh init` and `xbosh service`.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use super::Home;
+
+/// A systemctl that writes down what it is told, and knows no environment.
+fn systemctl(home: &Home) -> String {
+    let folder = home.path().join("bin");
+    fs::create_dir_all(&folder).unwrap();
+    let script = folder.join("systemctl");
+    let log = home.path().join("told");
+    fs::write(
+        &script,
+        format!("#!/bin/sh\necho \"$@\" >> {}\n", log.display()),
+    )
+    .unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    format!("{}:/usr/bin:/bin", folder.display())
+}
+
+fn run(mut command: Command, path: &str) -> (i32, String, String) {
+    let output = command.env("PATH", path).output().unwrap();
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+fn mode(path: &std::path::Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// The file is for its owner, parses to what was said, and is never overwritten; a mistake leaves nothing.
+#[test]
+fn init() {
+    let home = Home::new();
+    let file = home.path().join(".config/xbosh/config.toml");
+    let mistake = [
+        "init",
+        "--yes",
+        "--domain",
+        "example.org",
+        "--url",
+        "ftp://example.org/",
+    ];
+    let (code, _, said) = home.ends(&mistake);
+    assert_eq!(code, 78, "{said}");
+    assert!(!file.exists());
+
+    let good = [
+        "init",
+        "--yes",
+        "--domain",
+        "EXAMPLE.org",
+        "--url",
+        "https://example.org/http-bind",
+        "--proxy",
+        "socks5://127.0.0.1:9050",
+    ];
+    let (code, out, said) = home.ends(&good);
+    assert_eq!((code, said.as_str()), (0, ""));
+    assert!(out.contains("xbosh check example.org"), "{out}");
+    assert_eq!(mode(&file), 0o600);
+    let text = fs::read_to_string(&file).unwrap();
+    let value: toml::Table = toml::from_str(&text).unwrap();
+    assert_eq!(
+        value["proxy"]["url"].as_str(),
+        Some("socks5://127.0.0.1:9050")
+    );
+    assert_eq!(
+        value["domains"]["example.org"]["url"].as_str(),
+        Some("https://example.org/http-bind")
+    );
+
+    let (code, _, said) = home.ends(&["init", "--yes"]);
+    assert_eq!(code, 1);
+    assert!(said.contains("is there already"), "{said}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), text);
+}
+
+/// The units start this very program; they go again, and nobody else's are touched.
+#[test]
+fn service() {
+    let home = Home::new();
+    let path = systemctl(&home);
+    let units = home.path().join(".config/systemd/user");
+    let (code, out, said) = run(home.command(&["service", "install"]), &path);
+    assert_eq!((code, said.as_str()), (0, ""), "{out}");
+    let unit = fs::read_to_string(units.join("xbosh.service")).unwrap();
+    let program = env!("CARGO_BIN_EXE_xbosh");
+    assert!(
+        unit.contains(&format!("\nExecStart={program} run\n")),
+        "{unit}"
+    );
+    assert!(units.join("xbosh.socket").exists());
+    let told = fs::read_to_string(home.path().join("told")).unwrap();
+    assert!(
+        told.ends_with("--user daemon-reload\n--user enable --now xbosh.socket xbosh.service\n"),
+        "{told}"
+    );
+
+    let (code, out, _) = run(home.command(&["service", "uninstall"]), &path);
+    assert_eq!(code, 0);
+    assert!(out.contains("removed"), "{out}");
+    assert!(!units.join("xbosh.service").exists() && !units.join("xbosh.socket").exists());
+
+    fs::write(units.join("xbosh.service"), "[Unit]\n").unwrap();
+    let (code, _, said) = run(home.command(&["service", "install"]), &path);
+    assert_eq!(code, 1);
+    assert!(said.contains("is there and not of xbosh"), "{said}");
+    let (code, out, _) = run(home.command(&["service", "uninstall"]), &path);
+    assert_eq!(code, 0);
+    assert!(out.contains("is not of xbosh, and stays"), "{out}");
+
+    let (code, out, _) = run(home.command(&["service", "install", "--no-socket"]), &path);
+    assert_eq!(code, 1, "{out}");
+    fs::remove_file(units.join("xbosh.service")).unwrap();
+    let (code, ..) = run(home.command(&["service", "install", "--no-socket"]), &path);
+    assert_eq!(code, 0);
+    let unit = fs::read_to_string(units.join("xbosh.service")).unwrap();
+    assert!(!unit.contains("Also="), "{unit}");
+}
+
+/// A proxy that only the shell knows is written down: its password into a file of its own, into no unit.
+#[test]
+fn the_shells_proxy() {
+    let home = Home::new();
+    let path = systemctl(&home);
+    let install = |arguments: &[&str]| {
+        let mut command = home.command(&[&["service", "install"][..], arguments].concat());
+        command
+            .env("HTTPS_PROXY", "http://juliet:s%40cret@proxy.example:3128")
+            .env("NO_PROXY", "localhost,.corp.example");
+        run(command, &path)
+    };
+    let (code, out, _) = install(&[]);
+    assert_eq!(code, 0);
+    assert!(
+        out.contains("your shell has a proxy that the service does not see"),
+        "{out}"
+    );
+    let folder = home.path().join(".config/xbosh");
+    assert!(!folder.join("config.toml").exists());
+
+    let (code, out, said) = install(&["--yes"]);
+    assert_eq!((code, said.as_str()), (0, ""), "{out}");
+    let config = fs::read_to_string(folder.join("config.toml")).unwrap();
+    let value: toml::Table = toml::from_str(&config).unwrap();
+    assert_eq!(
+        value["proxy"]["url"].as_str(),
+        Some("http://proxy.example:3128")
+    );
+    assert_eq!(value["proxy"]["username"].as_str(), Some("juliet"));
+    assert_eq!(value["proxy"]["no_proxy"].as_array().unwrap().len(), 2);
+    let secret = folder.join("proxy-password");
+    assert_eq!(
+        (fs::read_to_string(&secret).unwrap().as_str(), mode(&secret)),
+        ("s@cret\n", 0o600)
+    );
+    for unit in ["xbosh.service", "xbosh.socket"] {
+        let text = fs::read_to_string(home.path().join(".config/systemd/user").join(unit)).unwrap();
+        assert!(!text.contains("cret"), "{text}");
+    }
+    assert!(!config.contains("cret") && !out.contains("cret"));
+    // What was written is a configuration.
+    let (code, ..) = home.ends(&[
+        "check",
+        "example.org",
+        "--config",
+        folder.join("config.toml").to_str().unwrap(),
+    ]);
+    assert_eq!(code, 3, "it is read, and there is no address");
+}
