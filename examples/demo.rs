@@ -145,6 +145,7 @@ async fn start_sidecar(
         no_proxy: Vec::new(),
         ca_file: None,
         isolate: false,
+        preemptive: true,
     };
     let domain = Domain {
         url: Some(Url::parse(&cm.url(DOMAIN))?),

@@ -30,6 +30,7 @@ pub(super) const KEYS: &[&str] = &[
     "proxy.no_proxy",
     "proxy.ca_file",
     "proxy.isolate",
+    "proxy.preemptive",
     "tls.ca_file",
     "tls.client_cert",
     "tls.client_key",
@@ -88,6 +89,7 @@ pub(super) struct ProxyDraft {
     pub(super) no_proxy: Option<Vec<String>>,
     pub(super) ca_file: Option<PathBuf>,
     pub(super) isolate: Option<bool>,
+    pub(super) preemptive: Option<bool>,
 }
 
 impl ProxyDraft {
@@ -368,6 +370,7 @@ fn apply_proxy(proxy: &mut ProxyDraft, key: &str, take: &Take<'_>) -> Result<(),
     match key {
         "url" => proxy.url = Some(take.texts()?),
         "isolate" => proxy.isolate = Some(take.bool()?),
+        "preemptive" => proxy.preemptive = Some(take.bool()?),
         "username" => proxy.username = Some(take.text()?),
         "password" => proxy.password = Some(take.text()?.into()),
         "password_file" => {

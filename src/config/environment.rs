@@ -27,6 +27,7 @@ const TYPED: &[&str] = &[
     "allowed_domains",
     "proxy.no_proxy",
     "proxy.isolate",
+    "proxy.preemptive",
     "discovery.host_meta",
     "discovery.cache",
     "bosh.wait",

@@ -92,6 +92,8 @@ pub struct Proxy {
     pub ca_file: Option<PathBuf>,
     /// Each client connection is somebody else to a SOCKS5 proxy: Tor then gives each its own circuits.
     pub isolate: bool,
+    /// HTTP proxies get user and password before they ask.
+    pub preemptive: bool,
 }
 
 /// `proxy.url`.
@@ -383,6 +385,7 @@ impl Default for Proxy {
             no_proxy: Vec::new(),
             ca_file: None,
             isolate: false,
+            preemptive: true,
         }
     }
 }

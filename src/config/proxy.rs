@@ -96,6 +96,7 @@ impl Finish<'_> {
         }
         Ok(Proxy {
             isolate,
+            preemptive: proxy.preemptive.unwrap_or(inherited.preemptive),
             source,
             credentials,
             no_proxy: proxy

@@ -4,6 +4,7 @@
 //! learnt serves them all, counted up with each use.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
@@ -24,6 +25,8 @@ const MAX_CHALLENGE: usize = 8 * 1024;
 /// User and password for one proxy, and what it was seen to want.
 pub struct Login {
     credentials: Option<Credentials>,
+    /// Whether user and password may be sent as they are: at once, or once the proxy has asked for that.
+    basic: AtomicBool,
     /// The challenge in use, if the proxy wants Digest.
     digest: Mutex<Option<DigestClient>>,
 }
@@ -69,8 +72,16 @@ impl Login {
     pub fn new(credentials: Option<Credentials>) -> Self {
         Self {
             credentials,
+            basic: AtomicBool::new(true),
             digest: Mutex::default(),
         }
+    }
+
+    /// The same, with nothing sent before the proxy asks.
+    #[must_use]
+    pub fn waiting(self) -> Self {
+        self.basic.store(false, Ordering::Relaxed);
+        self
     }
 
     /// Whether these are its credentials.
@@ -104,7 +115,8 @@ impl Login {
                 }),
                 None => (None, Sent::Nothing),
             },
-            None => (basic(credentials), Sent::Basic),
+            None if self.basic.load(Ordering::Relaxed) => (basic(credentials), Sent::Basic),
+            None => (None, Sent::Nothing),
         };
         let value = value.map(|mut value| {
             value.set_sensitive(true);
@@ -136,6 +148,10 @@ impl Login {
             (Sent::Digest(_), None) => basic && round.answers == 0,
             (Sent::Nothing, digest) => basic || digest.is_some(),
         };
+        // Where Digest is offered too, it is taken.
+        if basic && digest.is_none() {
+            self.basic.store(true, Ordering::Relaxed);
+        }
         *self.lock() = digest;
         let again = again && round.answers < MAX_ANSWERS;
         round.answers += u8::from(again);

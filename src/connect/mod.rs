@@ -413,7 +413,11 @@ impl Connector {
         if let Some((_, login)) = known {
             return Arc::clone(login);
         }
-        let login = Arc::new(Login::new(upstream.credentials.clone()));
+        let login = Login::new(upstream.credentials.clone());
+        let login = Arc::new(match self.shared.proxy.preemptive {
+            true => login,
+            false => login.waiting(),
+        });
         logins.push((proxy, Arc::clone(&login)));
         login
     }

@@ -232,6 +232,7 @@ mod tests {
             no_proxy: vec![],
             ca_file: None,
             isolate: false,
+            preemptive: true,
         }
     }
 

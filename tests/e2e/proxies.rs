@@ -36,6 +36,7 @@ fn way(url: &str, password: Option<&str>) -> Proxy {
         no_proxy: Vec::new(),
         ca_file: None,
         isolate: false,
+        preemptive: true,
     }
 }
 
@@ -185,6 +186,41 @@ async fn p06_digest() {
                 heads.len()
             );
             assert!(again >= posts / 20, "{posts} {again}");
+        }
+    }
+}
+
+/// P-06: told to wait, nothing is sent before the proxy asks: one that wants Digest never sees the password, one that
+/// wants Basic gets it from then on, and the manager sees each request once.
+#[tokio::test]
+async fn p06_waiting_for_the_challenge() {
+    for (tls, digest) in [(false, true), (true, true), (false, false), (true, false)] {
+        let rig = Rig::new(tls).await;
+        let trick = if digest {
+            HttpTrick::Digest(DigestRules::default())
+        } else {
+            HttpTrick::None
+        };
+        let proxy = HttpProxy::start(options(Some("secret")), trick).await;
+        let mut out = way(&format!("http://{}", proxy.addr()), Some("secret"));
+        out.preemptive = false;
+        let sidecar = rig.sidecar(out).await;
+        for _ in 0..2 {
+            let mut client = Client::login(sidecar.addrs()[0], &account("user"), Mechanism::Plain)
+                .await
+                .unwrap();
+            echo(&mut client, 0..10).await;
+            client.logout().await.unwrap();
+        }
+        assert_eq!(rig.cm.violations(), Vec::<String>::new());
+        let heads = proxy.heads();
+        let asked = |head: &&String| !head.to_lowercase().contains("proxy-authorization");
+        let basic = heads.iter().filter(|head| head.contains(" Basic ")).count();
+        if digest {
+            assert_eq!(basic, 0, "{heads:?}");
+        } else {
+            assert!(asked(&&heads[0]), "{heads:?}");
+            assert_eq!(heads.iter().filter(asked).count(), 1, "only the first");
         }
     }
 }

@@ -184,6 +184,7 @@ pub(crate) fn direct() -> config::Proxy {
         no_proxy: vec![],
         ca_file: None,
         isolate: false,
+        preemptive: true,
     }
 }
 
