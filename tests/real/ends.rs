@@ -409,7 +409,8 @@ async fn client_that_stops_reading(site: Site) {
         );
     }
     let peak = peak_kib(xbosh.pid());
-    assert!(peak < 64 * 1024, "{peak} KiB");
+    // One reply may have 16 MiB (limits.max_response_bytes), and is there four times at worst while it is taken apart.
+    assert!(peak < 96 * 1024, "{peak} KiB");
     client.logout().await.unwrap();
 }
 

@@ -12,8 +12,9 @@ from driver import LOGIN, Settings, cannot, debian, say
 
 STEP = 0.1
 LIB = Path(__file__).resolve().parent
-# Some clients do not run as root. In this name space it is not root, and yet the owner of its files.
-USER = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
+# Some clients do not run as root. In this name space it is not root, and yet the owner of its files; the number is that of
+# nobody, whom every system knows.
+USER = ["unshare", "--user", "--map-user=65534", "--map-group=65534"]
 
 
 def terminal(packages, drive):
