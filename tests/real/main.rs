@@ -11,6 +11,7 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
+mod check;
 mod clients;
 mod ends;
 mod failures;
