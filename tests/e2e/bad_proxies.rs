@@ -6,7 +6,7 @@ use url::Url;
 use xbosh::config::{Proxy, ProxySource};
 use xbosh::driver::Sidecar;
 use xbosh_testkit::client::{Client, Mechanism};
-use xbosh_testkit::cm::{Cm, Profile};
+use xbosh_testkit::cm::{Cm, Post, Profile};
 use xbosh_testkit::proxy::{HttpProxy, HttpTrick, ProxyOptions};
 
 use super::support::{account, config, echo, server};
@@ -77,24 +77,13 @@ async fn t11_a_proxy_that_cuts_long_polls() {
     .await;
     let mut client = login(&sidecar).await;
     client.set_deadline(Duration::from_secs(60));
-    let empty = |cm: &Cm| {
-        let posts = cm.posts();
-        let copies = |rid: &str| {
-            let same = posts
-                .iter()
-                .filter(|p| p.attribute("rid").as_deref() == Some(rid));
-            same.count()
-        };
-        posts
-            .iter()
-            .filter_map(|p| p.attribute("rid"))
-            .filter(|rid| copies(rid) > 1)
-            .count()
+    // Two cuts show the habit: a rid each that came twice, three times in all.
+    let again = |posts: &[Post]| {
+        let rids: Vec<_> = posts.iter().filter_map(|p| p.attribute("rid")).collect();
+        let twice = |rid: &&String| rids.iter().filter(|other| other == rid).count() > 1;
+        rids.iter().filter(twice).count()
     };
-    // Two cuts show the habit.
-    while empty(&cm) < 3 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    cm.until(|posts| again(posts) >= 3).await;
     echo(&mut client, 0..20).await;
     client.logout().await.unwrap();
     let client = login(&sidecar).await;

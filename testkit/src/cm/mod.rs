@@ -160,6 +160,16 @@ impl Cm {
         self.shared.lock().cookie = true;
     }
 
+    /// Waits until this holds of the requests so far; looked at whenever an answer was written.
+    pub async fn until(&self, holds: impl Fn(&[Post]) -> bool) {
+        let mut written = self.shared.written.subscribe();
+        while !holds(&self.shared.lock().posts) {
+            if written.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// From now on requests are judged, but not kept for [`Self::posts`]: for benchmarks.
     pub fn keep_no_posts(&self) {
         self.shared.lock().forgetful = true;
