@@ -12,6 +12,8 @@ use tokio::time::timeout;
 
 /// A driver that does not end by itself in this time is killed.
 const END: Duration = Duration::from_secs(20);
+/// Time to clean up for one that is not needed any more.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// One file of `tests/clients.d`.
 #[derive(Clone, Debug)]
@@ -181,8 +183,15 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // The group holds what it started; a driver that ended well has none left.
+        // Told first: a terminal server has left the group, and only its driver can end it. A driver that ended well
+        // has nothing left.
         if let Some(pid) = self.process.id() {
+            let order = format!("kill -TERM -{pid}");
+            let _gone_already = crate::real::daemon::helper("sh", &["-c", &order], "");
+            let until = std::time::Instant::now() + LAST_WORDS;
+            while matches!(self.process.try_wait(), Ok(None)) && std::time::Instant::now() < until {
+                std::thread::sleep(LAST_WORDS / 100);
+            }
             let order = format!("kill -KILL -{pid}");
             let _gone_already = crate::real::daemon::helper("sh", &["-c", &order], "");
         }
