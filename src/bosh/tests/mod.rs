@@ -5,6 +5,7 @@ mod closing;
 mod creation;
 mod faults;
 mod flow;
+mod managers;
 mod negotiation;
 mod nudges;
 mod odd;

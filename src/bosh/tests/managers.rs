@@ -1,0 +1,277 @@
+//! What single managers do differently, and what proxies make of that (cm-quirks sections 4, 5 and 9).
+
+use super::*;
+
+const GONE: &str = "<body xmlns='http://jabber.org/protocol/httpbind' type='terminate' condition='item-not-found'/>";
+const PROSODY: &str =
+    "wait='55' requests='2' hold='1' inactivity='60' polling='5' ver='1.6' authid='s1'";
+
+const TIGASE: &str =
+    "wait='30' requests='2' hold='1' inactivity='10' maxpause='10' polling='10' host='h' ver='1.6'";
+
+/// T-08, XEP-0352: Prosody may leave an answer on a connection that it paused for an inactive client.
+#[test]
+fn t08_paused_connections_of_inactive_clients() {
+    let prosody =
+        "wait='55' requests='2' hold='1' inactivity='60' polling='5' authid='s1' ver='1.6'";
+    for (attributes, inactive, limit) in [
+        (prosody, true, 1_000),
+        (prosody, false, 15_000),
+        (
+            "wait='55' requests='2' hold='1' inactivity='60' ver='1.6'",
+            true,
+            15_000,
+        ),
+    ] {
+        let (mut rig, poll) = Rig::bound_with(attributes);
+        if inactive {
+            rig.session.client_is_inactive();
+        }
+        rig.say("<m/>");
+        rig.sent();
+        rig.pass(Duration::from_millis(limit - 100));
+        assert_eq!(rig.aborts(), [], "{attributes}");
+        rig.pass(Duration::from_millis(200));
+        assert_eq!(rig.aborts(), [poll.key], "{attributes}");
+        assert_eq!(rig.sent().body, poll.body);
+    }
+}
+
+/// cm-quirks 4.1: on ejabberd a request that may be parked is not repeated beside an unanswered older one.
+#[test]
+fn t37_ejabberd_never_sees_a_parked_request_twice() {
+    let ejabberd = "wait='55' requests='2' hold='1' inactivity='30' polling='2' ver='1.11' xmpp:restartlogic='true' xmlns:xmpp='urn:xmpp:xbosh'";
+    let (mut rig, poll) = Rig::bound_with(ejabberd);
+    rig.say("<m/>");
+    let second = rig.sent();
+    rig.lose(second.key);
+    rig.lose(poll.key);
+    let again = rig.sent();
+    assert_eq!(again.key.rid, poll.key.rid);
+    rig.pass(Duration::from_secs(5));
+    assert!(rig.request().is_none());
+    rig.empty(again.key);
+    assert_eq!(rig.sent().key.rid, second.key.rid);
+}
+
+/// T-38, cm-quirks 4.3: ejabberd may answer a repeat with that request's own stanzas; they are not delivered,
+/// what is really for the client is.
+#[test]
+fn t38_own_stanzas_do_not_come_back() {
+    let (mut rig, poll) = Rig::bound();
+    rig.say("<message xmlns='jabber:client' id='m1' to='b@example.org'><body>own</body></message>");
+    let second = rig.sent();
+    rig.empty(poll.key);
+    rig.lose(second.key);
+    let again = rig.sent();
+    rig.reply(
+        again.key,
+        "<body xmlns='http://jabber.org/protocol/httpbind' sid='s1' rid='1000002'>\
+         <message xmlns='jabber:client' to='b@example.org' id='m1'><body>own</body></message>\
+         <message xmlns='jabber:client' from='b@example.org' to='a@example.org' id='m1'><body>theirs</body></message></body>",
+    );
+    assert_eq!(rig.events(), ["message m1"]);
+    // An unmarked reply is taken as it is.
+    rig.say("<message xmlns='jabber:client' id='m2' to='a@example.org'/>");
+    let third = rig.sent();
+    rig.payload(
+        third.key,
+        "<message xmlns='jabber:client' id='m2' to='a@example.org'/>",
+    );
+    assert_eq!(rig.events(), ["message m2"]);
+}
+
+/// B-51, cm-quirks 4.2: the empty answer to a third copy is not final. The next request goes out, then the rid
+/// is asked for once more; what it brings comes before the newer reply.
+#[test]
+fn b51_third_copy_is_asked_for_once_more() {
+    let (mut rig, poll) = Rig::bound();
+    let mut attempt = poll.clone();
+    for _ in 0..2 {
+        rig.lose(attempt.key);
+        rig.pass(Duration::from_secs(2));
+        attempt = rig.sent();
+    }
+    assert_eq!(attempt.key.attempt, 3);
+    rig.empty(attempt.key);
+    let next = rig.sent();
+    assert_eq!(next.key.rid.0, poll.key.rid.0 + 1);
+    assert_eq!(
+        attribute(&next, "ack").as_deref(),
+        Some("1000000"),
+        "the older one is still open"
+    );
+    let again = rig.sent();
+    assert_eq!(
+        (again.key.rid, &again.body, again.key.attempt),
+        (poll.key.rid, &poll.body, 4)
+    );
+    rig.nothing_to_send();
+    rig.payload(next.key, "<message id='b'/>");
+    assert_eq!(rig.events(), Vec::<String>::new());
+    rig.payload(again.key, "<message id='a'/>");
+    assert_eq!(rig.events(), ["message a", "message b"]);
+    rig.sent();
+}
+
+/// B-51: whatever else the question meets, the empty answer then stands and the session goes on.
+#[test]
+fn b51_no_stored_answer() {
+    for outcome in 0..4 {
+        let (mut rig, poll) = Rig::bound();
+        let mut attempt = poll;
+        for _ in 0..2 {
+            rig.lose(attempt.key);
+            rig.pass(Duration::from_secs(2));
+            attempt = rig.sent();
+        }
+        rig.empty(attempt.key);
+        let next = rig.sent();
+        let again = rig.sent();
+        match outcome {
+            0 => rig.empty(again.key),
+            1 => {
+                // A broken connection says nothing: it is asked again, three times in all.
+                rig.lose(again.key);
+                let second = rig.sent();
+                assert_eq!(second.body, again.body);
+                rig.lose(second.key);
+                let third = rig.sent();
+                rig.lose(third.key);
+            }
+            2 => rig.answer(again.key, 404, "gone"),
+            _ => rig.pass(Duration::from_millis(2100)),
+        }
+        rig.payload(next.key, "<message id='b'/>");
+        assert_eq!(rig.events(), ["message b"], "{outcome}");
+        assert_eq!(rig.sent().key.rid.0, next.key.rid.0 + 1);
+    }
+}
+
+/// P-10, cm-quirks 4.2: a proxy has sent the poll twice. Its first copy is answered empty at once, the second
+/// is held, and what comes next is written to that, which nobody reads: so the answer is asked for once more
+/// when the next request is out.
+#[test]
+fn p10_an_empty_answer_without_a_reason() {
+    let (mut rig, poll) = Rig::bound_with(PROSODY);
+    rig.pass(Duration::from_secs(1));
+    rig.empty(poll.key);
+    let next = rig.sent();
+    assert_eq!(next.key.rid.0, poll.key.rid.0 + 1);
+    let again = rig.sent();
+    assert_eq!(again.body, poll.body);
+    rig.payload(next.key, "<message id='b'/>");
+    assert_eq!(rig.events(), Vec::<String>::new());
+    rig.payload(again.key, "<message id='a'/>");
+    assert_eq!(rig.events(), ["message a", "message b"]);
+}
+
+/// A reason: `wait` is nearly over, or a newer request is out.
+#[test]
+fn p10_empty_answers_with_a_reason() {
+    let (mut rig, poll) = Rig::bound_with(PROSODY);
+    rig.pass(Duration::from_secs(50));
+    rig.empty(poll.key);
+    rig.sent();
+    rig.nothing_to_send();
+
+    let (mut rig, poll) = Rig::bound_with(PROSODY);
+    rig.say("<m/>");
+    let _carrier = rig.sent();
+    rig.empty(poll.key);
+    rig.nothing_to_send();
+}
+
+/// cm-quirks section 5: Prosody forgets a held request whose connection broke, and calls the repeat unknown
+/// when a newer one has come. The session lives: the newer request tells.
+#[test]
+fn b58_prosody_forgets_an_old_request() {
+    let (mut rig, poll) = Rig::bound_with(PROSODY);
+    rig.say("<m/>");
+    let second = rig.sent();
+    rig.answer(poll.key, 504, "<html/>");
+    let again = rig.sent();
+    rig.payload(second.key, "<message id='a'/>");
+    rig.reply(again.key, GONE);
+    assert_eq!(rig.events(), ["message a"]);
+    assert_eq!(rig.confirmed, 1);
+    rig.sent();
+
+    // The newer one is not answered yet: a moment later it is.
+    let (mut rig, poll) = Rig::bound_with(PROSODY);
+    rig.say("<m/>");
+    let second = rig.sent();
+    rig.answer(poll.key, 504, "<html/>");
+    let again = rig.sent();
+    rig.reply(again.key, GONE);
+    assert_eq!(rig.events(), Vec::<String>::new());
+    rig.payload(second.key, "<message id='a'/>");
+    assert_eq!(rig.events(), ["message a"]);
+    assert_ne!(rig.sent().body, poll.body);
+
+    // The session really is gone: every request says so.
+    let (mut rig, poll) = Rig::bound_with(PROSODY);
+    rig.say("<m/>");
+    let second = rig.sent();
+    rig.answer(poll.key, 504, "<html/>");
+    let again = rig.sent();
+    rig.reply(second.key, GONE);
+    rig.reply(again.key, GONE);
+    assert_eq!(rig.events(), ["closed: item-not-found None []"]);
+}
+
+/// cm-quirks 4.1: Tigase works on requests as they arrive: while one with payload is unanswered the next does
+/// not go out; an empty one makes Tigase answer it.
+#[test]
+fn tigase_gets_one_request_with_payload_at_a_time() {
+    let (mut rig, poll) = Rig::bound_with(TIGASE);
+    rig.say("<m>1</m>");
+    let first = rig.sent();
+    rig.empty(poll.key);
+    rig.say("<m>2</m>");
+    let release = rig.sent();
+    assert!(text(&release).ends_with("/>"));
+    rig.nothing_to_send();
+    rig.empty(first.key);
+    assert!(text(&rig.sent()).contains("<m>2</m>"));
+
+    // It never arrived: it goes again, and before the next.
+    let (mut rig, poll) = Rig::bound_with(TIGASE);
+    rig.say("<m>1</m>");
+    let first = rig.sent();
+    rig.empty(poll.key);
+    rig.lose(first.key);
+    rig.say("<m>2</m>");
+    assert_eq!(rig.sent().body, first.body);
+}
+
+/// cm-quirks section 9: Tigase keeps no answers: what the repeat of an older request brings is newer than the
+/// reply that is parked behind it.
+#[test]
+fn tigase_answers_are_in_order_of_time() {
+    let (mut rig, poll) = Rig::bound_with(TIGASE);
+    rig.say("<m/>");
+    let second = rig.sent();
+    rig.payload(second.key, "<message id='a'/>");
+    assert_eq!(rig.events(), Vec::<String>::new());
+    rig.lose(poll.key);
+    assert_eq!(rig.events(), ["message a"]);
+    assert_eq!(rig.confirmed, 1);
+    let again = rig.sent();
+    rig.payload(again.key, "<message id='b'/>");
+    assert_eq!(rig.events(), ["message b"]);
+}
+
+/// P-10, T-38: a proxy sent the request twice: ejabberd's answer to the second copy is the request itself.
+#[test]
+fn t38_a_proxys_repeat_is_echoed_too() {
+    let (mut rig, poll) = Rig::bound_with(
+        "wait='55' requests='2' hold='1' inactivity='30' polling='2' ver='1.11' xmlns:xmpp='urn:xmpp:xbosh' xmpp:restartlogic='true'",
+    );
+    rig.say("<message xmlns='jabber:client' to='b@x' id='own'><body>hi</body></message>");
+    let carrier = rig.sent();
+    rig.empty(poll.key);
+    let rid = carrier.key.rid;
+    rig.reply(carrier.key, &format!("<body xmlns='{NS_HTTPBIND}' sid='s1' rid='{rid}'><message xmlns='jabber:client' to='b@x' id='own'><body>hi</body></message></body>"));
+    assert_eq!(rig.events(), Vec::<String>::new());
+}
