@@ -1,10 +1,14 @@
 //! HTTP as far as a question about the state needs it: one GET a connection.
 
+use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
 
 use super::{Board, metrics};
 use crate::driver::clock;
@@ -20,39 +24,36 @@ const AT_ONCE: usize = 8;
 
 /// Answers on a Unix socket that is for this user alone: all there is.
 pub(crate) async fn serve_socket(listener: UnixListener, board: Arc<Board>) {
-    let slots = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
-    loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-            return;
-        };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let board = Arc::clone(&board);
-                tokio::spawn(async move {
-                    answer(stream, &board, true).await;
-                    drop(slot);
-                });
-            }
-            Err(error) => {
-                tracing::debug!("cannot accept a question: {error}");
-                tokio::time::sleep(PAUSE).await;
-            }
-        }
-    }
+    let accept = move |context: &mut Context<'_>| {
+        let accepted = listener.poll_accept(context);
+        accepted.map_ok(|(stream, _)| stream)
+    };
+    serve(accept, board, true).await;
 }
 
 /// Answers on TCP: sums only, since every user of this machine can ask.
 pub(crate) async fn serve_http(listener: TcpListener, board: Arc<Board>) {
-    let slots = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
-    loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-            return;
-        };
-        match listener.accept().await {
-            Ok((stream, _)) => {
+    let accept = move |context: &mut Context<'_>| {
+        let accepted = listener.poll_accept(context);
+        accepted.map_ok(|(stream, _)| stream)
+    };
+    serve(accept, board, false).await;
+}
+
+async fn serve<S>(
+    accept: impl Fn(&mut Context<'_>) -> Poll<io::Result<S>>,
+    board: Arc<Board>,
+    all: bool,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let slots = Arc::new(Semaphore::new(AT_ONCE));
+    while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
+        match poll_fn(&accept).await {
+            Ok(stream) => {
                 let board = Arc::clone(&board);
                 tokio::spawn(async move {
-                    answer(stream, &board, false).await;
+                    answer(stream, &board, all).await;
                     drop(slot);
                 });
             }
@@ -75,7 +76,7 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, board: &Board, 
     let _ = tokio::time::timeout(LIMIT, exchange).await;
 }
 
-async fn head(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Vec<u8>> {
+async fn head(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let mut head = Vec::with_capacity(512);
     while memchr::memmem::find(&head, b"\r\n\r\n").is_none() {
         if head.len() > MAX_HEAD || stream.read_buf(&mut head).await? == 0 {
