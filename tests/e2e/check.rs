@@ -12,6 +12,7 @@ use xbosh_testkit::client::{Client, ClientError, Mechanism};
 use xbosh_testkit::cm::{Cm, Fault, Profile, Rule, When};
 use xbosh_testkit::proxy::{HttpProxy, HttpTrick, ProxyOptions, Socks5Proxy, SocksTrick};
 use xbosh_testkit::tls::Authority;
+use xbosh_testkit::web::{BOSH, WebHost, xrd};
 
 use super::support::{DOMAIN, account, config, server, told};
 
@@ -30,11 +31,15 @@ fn direct() -> Proxy {
 }
 
 async fn walk(config: &Config, long: bool) -> Report {
+    walk_to(DOMAIN, config, long).await
+}
+
+async fn walk_to(domain: &str, config: &Config, long: bool) -> Report {
     let walk = Walk {
         config: config.clone(),
         file: None,
         warnings: Vec::new(),
-        domain: DOMAIN.into(),
+        domain: domain.into(),
         long,
         web_port: 443,
     };
@@ -236,6 +241,71 @@ async fn managers() {
         assert_client_is_told(&config, &report).await;
     }
     assert_snapshot!(all);
+}
+
+/// The proxy refuses the port of the first address that the domain names: which other it allows is said, with the line to
+/// paste.
+#[tokio::test]
+async fn another_address_that_the_proxy_allows() {
+    let authority = Authority::new();
+    let server = xbosh_testkit::xmpp::Server::new("example.test");
+    let acceptor = authority.acceptor(&["far.example.test"]);
+    let cm = Cm::start(&server, Profile::strict(), Some(acceptor)).await;
+    let web = WebHost::start(Some(authority.acceptor(&["example.test"]))).await;
+    let links = [
+        (BOSH, "https://near.example.test:5281/http-bind"),
+        (BOSH, "https://far.example.test/http-bind"),
+    ];
+    web.page("/.well-known/host-meta", &xrd(&links));
+    let options = ProxyOptions {
+        places: [
+            ("example.test:443".to_owned(), web.addr()),
+            ("far.example.test:443".to_owned(), cm.addr()),
+        ]
+        .into(),
+        ..ProxyOptions::default()
+    };
+    let proxy = HttpProxy::start(options, HttpTrick::OnlyPort(443)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = folder.path().join("ca.pem");
+    std::fs::write(&ca_file, authority.pem()).unwrap();
+    let mut config = Config {
+        proxy: through("http", proxy.addr(), ""),
+        ..Config::default()
+    };
+    config.tls.ca_file = Some(ca_file);
+    let report = walk_to("example.test", &config, false).await;
+    assert!(!report.ok);
+    assert_eq!(
+        notes_of(&report, HopName::Proxy).last().map(String::as_str),
+        Some("the proxy allows far.example.test:443")
+    );
+    let line = "[domains.\"example.test\"]\nurl = \"https://far.example.test/http-bind\"";
+    assert!(
+        report.advice.iter().any(|advice| advice == line),
+        "{report:?}"
+    );
+}
+
+/// B-59: a manager that is elsewhere is followed, and that is told.
+#[tokio::test]
+async fn redirects() {
+    let there = Cm::start(&server(), Profile::strict(), None).await;
+    let cm = Cm::start(&server(), Profile::strict(), None).await;
+    cm.script(Rule::always(
+        When::Creation,
+        Fault::Reply {
+            status: "307 Temporary Redirect",
+            headers: format!("Location: {}\r\n", there.url("127.0.0.1")),
+            body: String::new(),
+        },
+    ));
+    let report = walk(&config(&cm.url("127.0.0.1"), direct()), false).await;
+    assert!(report.ok, "{report:?}");
+    assert!(
+        notes(&report, HopName::Session).contains(&format!("sends us to http://{}", there.addr()))
+    );
+    assert_eq!((cm.sessions(), there.sessions()), (0, 0));
 }
 
 /// What can be known before anything is sent.
