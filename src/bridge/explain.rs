@@ -89,7 +89,7 @@ pub(super) fn log_other_host(remote: &RemoteError) {
 }
 
 /// The element as it stands on the client's stream.
-pub(super) fn on_stream(element: &Element) -> BytesMut {
+pub(crate) fn on_stream(element: &Element) -> BytesMut {
     let mut out = BytesMut::with_capacity(element.len() + 64);
     element.write_for_stream(None, &mut out);
     out

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
+use super::explain::on_stream;
 use crate::xml::Element;
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -42,12 +43,6 @@ impl Identity {
             self.user = read(&self.mechanism, &plain).map(|user| normal(&user));
         }
     }
-}
-
-fn on_stream(element: &Element) -> bytes::BytesMut {
-    let mut out = bytes::BytesMut::with_capacity(element.len() + 64);
-    element.write_for_stream(None, &mut out);
-    out
 }
 
 fn read(mechanism: &str, plain: &[u8]) -> Option<String> {

@@ -34,7 +34,7 @@ use zeroize::Zeroizing;
 pub use self::managed::SmId;
 pub use self::resume::{ClientSide, Kept, Remains};
 pub use self::secure::TlsOptions;
-pub(crate) use explain::{explain, explain_cause};
+pub(crate) use explain::{explain, explain_cause, on_stream};
 
 use self::carried::Pending;
 use self::identity::Identity;

@@ -1,21 +1,8 @@
 //! What to change.
 
-use url::Url;
-
 use super::{Report, Walk};
 use crate::bosh::FailureKind;
 use crate::connect::error::UNSPOKEN;
-
-/// An address without what may be a secret in it (B-73).
-pub(super) fn plain(url: &Url) -> String {
-    let mut url = url.clone();
-    url.set_query(None);
-    url.set_fragment(None);
-    // Fails only where there is nothing to take out.
-    let _ = url.set_password(None);
-    let _ = url.set_username("");
-    url.to_string()
-}
 
 /// Lines for the configuration.
 pub(super) fn url_line(domain: &str, url: &str) -> String {

@@ -20,6 +20,7 @@ use crate::bosh::FailureKind;
 use crate::config::{Config, ProxySource};
 use crate::connect::{CertificateName, ConnectError, Connector, Route};
 use crate::discover::{Discovery, Found};
+use crate::driver::plain;
 
 /// Longest time for one hop, retries of what is below included.
 const HOP_LIMIT: Duration = Duration::from_secs(45);
@@ -167,7 +168,7 @@ impl Steps<'_> {
             report.ok(
                 HopName::Discovery,
                 None,
-                format!("{} (configured)", advice::plain(&url)),
+                format!("{} (configured)", plain(&url)),
             );
             self.url = Some(url);
             return true;
@@ -184,7 +185,7 @@ impl Steps<'_> {
         let now = crate::driver::clock::now();
         match within(discovery.find(&connector, domain, now)).await {
             Some(Ok(found)) => {
-                let all: Vec<String> = found.urls.iter().map(advice::plain).collect();
+                let all: Vec<String> = found.urls.iter().map(plain).collect();
                 let text = format!("{} ({})", all.join(", "), found.source);
                 report.ok(HopName::Discovery, Some(began.elapsed()), text);
                 self.url = found.urls.first().cloned();

@@ -16,16 +16,14 @@ use crate::bosh::{
     Cause, CloseReason, Event, Failure, HttpReply, Manager, Options, Request, Requested, Rid,
     Session,
 };
-use crate::bridge::{explain, explain_cause};
-use crate::config::{self, Domain, PlainWithoutTls, StreamManagementMode};
+use crate::bridge::{explain, explain_cause, on_stream};
+use crate::config::{Domain, PlainWithoutTls};
 use crate::connect::Connector;
-use crate::driver::clock;
-use crate::driver::redirect_target;
+use crate::driver::{self, clock, plain, redirect_target};
 use crate::http::{ClientOptions, ExchangeRequest, SessionClient, Target};
 use crate::stream::error::StreamFault;
-use crate::stream::features::{ChannelBinding, FeatureFacts, Filter, filter_features};
+use crate::stream::features::{FeatureFacts, filter_features};
 use crate::stream::ns;
-use crate::xml::{Element, Limits};
 
 /// Redirects followed.
 const MAX_MOVES: usize = 3;
@@ -100,11 +98,7 @@ impl<'a> Probe<'a> {
                     match to.filter(|_| moves < MAX_MOVES) {
                         Some(to) => {
                             moves += 1;
-                            let text = format!(
-                                "{} sends us to {}",
-                                advice::plain(&self.url),
-                                advice::plain(&to)
-                            );
+                            let text = format!("{} sends us to {}", plain(&self.url), plain(&to));
                             report.note(HopName::Session, text);
                             self.client = client(self.walk, self.connector, &to);
                             self.session = fresh(self.walk, self.settings);
@@ -163,7 +157,7 @@ impl<'a> Probe<'a> {
 
     fn heard(&mut self, request: &Request, reply: &HttpReply) -> Answer {
         let opened = self.session.granted().is_some();
-        let limits = limits(self.walk);
+        let limits = driver::element_limits(&self.walk.config);
         let verdict = judge(reply, limits);
         let usable = matches!(verdict, Verdict::Response(_));
         if usable || opened {
@@ -249,15 +243,7 @@ impl<'a> Probe<'a> {
             return false;
         };
         let config = &self.walk.config;
-        let filter = Filter {
-            channel_binding: match config.features.channel_binding {
-                config::ChannelBinding::Filter => ChannelBinding::Filter,
-                config::ChannelBinding::Pass => ChannelBinding::Pass,
-            },
-            remove_sm: config.stream_management.mode != StreamManagementMode::Pass,
-            hide_plain: false,
-            max_stanza_bytes: config.limits.max_stanza_bytes,
-        };
+        let filter = driver::features_filter(config);
         let filtered = match filter_features(features, &filter) {
             Ok(filtered) => filtered,
             Err(error) => {
@@ -468,19 +454,9 @@ fn client(walk: &Walk, connector: &Connector, url: &Url) -> SessionClient {
     SessionClient::new(Target::new(url.clone()), connector.clone(), options)
 }
 
-fn limits(walk: &Walk) -> Limits {
-    let limits = &walk.config.limits;
-    Limits {
-        max_element_bytes: limits.max_stanza_bytes,
-        max_header_bytes: 16 << 10,
-        max_depth: limits.max_depth,
-        max_attributes: limits.max_attributes,
-    }
-}
-
 fn fresh(walk: &Walk, settings: &Domain) -> Session {
     let bosh = &settings.bosh;
-    let random = crate::driver::random;
+    let random = driver::random;
     let options = Options {
         requested: Requested {
             to: walk.domain.clone(),
@@ -494,7 +470,7 @@ fn fresh(walk: &Walk, settings: &Domain) -> Session {
         },
         max_body_bytes: bosh.max_body_bytes,
         buffer_bytes: walk.config.limits.buffer_bytes,
-        limits: limits(walk),
+        limits: driver::element_limits(&walk.config),
         first_rid: Rid::first(random()),
         seed: random(),
         key_seed: None,
@@ -536,10 +512,4 @@ fn logins(facts: &FeatureFacts, removed: &[String]) -> String {
         text.push_str(&format!("; taken out: {}", removed.join(", ")));
     }
     text
-}
-
-fn on_stream(element: &Element) -> BytesMut {
-    let mut out = BytesMut::with_capacity(element.len() + 64);
-    element.write_for_stream(None, &mut out);
-    out
 }

@@ -318,13 +318,20 @@ impl Config {
     /// The settings of an XMPP domain (a lower-case A-label name), configured or not.
     #[must_use]
     pub fn domain(&self, name: &str) -> Domain {
-        self.domains.get(name).cloned().unwrap_or_else(|| Domain {
+        let known = self.domains.get(name).cloned();
+        known.unwrap_or_else(|| self.other_domain())
+    }
+
+    /// The settings of every domain that is not configured.
+    #[must_use]
+    pub fn other_domain(&self) -> Domain {
+        Domain {
             url: None,
             route: None,
             tls: self.tls.clone(),
             bosh: self.bosh.clone(),
             proxy: self.proxy.clone(),
-        })
+        }
     }
 
     /// S-01: what is to be known of an address that other machines can reach.

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::handover::{next, returned};
 use self::options::bridge_options;
+pub(crate) use self::options::{element_limits, features_filter};
 use self::secure::Turning;
 use self::socket::{readable, writable};
 use super::client::{Client, Peer};
@@ -560,10 +561,13 @@ impl Connection {
 }
 
 /// The address without what may be a secret in it (B-73).
-fn plain(url: &url::Url) -> String {
+pub(crate) fn plain(url: &url::Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
     url.set_fragment(None);
+    // Fails only where there is nothing to take out.
+    let _ = url.set_password(None);
+    let _ = url.set_username("");
     url.to_string()
 }
 

@@ -82,13 +82,7 @@ impl Resolved {
 impl Endpoints {
     /// Loads certificates and keys of every configured domain once, so that a bad file shows at start.
     pub(super) fn new(config: &Config) -> Result<Self, ConnectError> {
-        let settings = Domain {
-            url: None,
-            route: None,
-            tls: config.tls.clone(),
-            bosh: config.bosh.clone(),
-            proxy: config.proxy.clone(),
-        };
+        let settings = config.other_domain();
         let connector = Connector::new(&settings.proxy, &settings.tls)?;
         let others = Known {
             settings,

@@ -19,6 +19,6 @@ mod unix;
 mod watch;
 
 pub use activation::Activated;
-pub(crate) use connection::random;
+pub(crate) use connection::{element_limits, features_filter, plain, random};
 pub(crate) use endpoint::redirect_target;
 pub use listener::{Reread, RunError, Sidecar, run};

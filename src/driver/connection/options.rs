@@ -17,22 +17,8 @@ pub(super) fn bridge_options(shared: &Shared, peer: &Peer) -> bridge::Options {
             default_domain: config.default_domain.clone(),
             allowed_domains: config.allowed_domains.clone().unwrap_or_default(),
         },
-        limits: xml::Limits {
-            max_element_bytes: limits.max_stanza_bytes,
-            max_header_bytes: 16 * 1024,
-            max_depth: limits.max_depth,
-            max_attributes: limits.max_attributes,
-        },
-        filter: stream::features::Filter {
-            channel_binding: match config.features.channel_binding {
-                ChannelBinding::Filter => stream::features::ChannelBinding::Filter,
-                ChannelBinding::Pass => stream::features::ChannelBinding::Pass,
-            },
-            remove_sm: config.stream_management.mode != StreamManagementMode::Pass,
-            // The bridge hides it where there is no TLS.
-            hide_plain: false,
-            max_stanza_bytes: limits.max_stanza_bytes,
-        },
+        limits: element_limits(config),
+        filter: features_filter(config),
         buffer_bytes: limits.buffer_bytes,
         header_timeout: limits.header_timeout,
         setup_timeout: limits.setup_timeout,
@@ -46,6 +32,31 @@ pub(super) fn bridge_options(shared: &Shared, peer: &Peer) -> bridge::Options {
         },
         tls: tls_options(config, shared.local_tls.clone(), peer),
         random: Box::new(random),
+    }
+}
+
+/// Bounds on XML from either side.
+pub(crate) fn element_limits(config: &Config) -> xml::Limits {
+    let limits = &config.limits;
+    xml::Limits {
+        max_element_bytes: limits.max_stanza_bytes,
+        max_header_bytes: 16 * 1024,
+        max_depth: limits.max_depth,
+        max_attributes: limits.max_attributes,
+    }
+}
+
+/// What is taken out of a server's features.
+pub(crate) fn features_filter(config: &Config) -> stream::features::Filter {
+    stream::features::Filter {
+        channel_binding: match config.features.channel_binding {
+            ChannelBinding::Filter => stream::features::ChannelBinding::Filter,
+            ChannelBinding::Pass => stream::features::ChannelBinding::Pass,
+        },
+        remove_sm: config.stream_management.mode != StreamManagementMode::Pass,
+        // The bridge hides it where there is no TLS.
+        hide_plain: false,
+        max_stanza_bytes: config.limits.max_stanza_bytes,
     }
 }
 
