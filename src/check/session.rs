@@ -17,7 +17,7 @@ use crate::bosh::{
     Session,
 };
 use crate::bridge::{explain, explain_cause, on_stream};
-use crate::config::{Domain, PlainWithoutTls};
+use crate::config::{Domain, HttpVersion, PlainWithoutTls};
 use crate::connect::Connector;
 use crate::driver::{self, clock, plain, redirect_target};
 use crate::http::{ClientOptions, ExchangeRequest, SessionClient, Target};
@@ -68,7 +68,7 @@ impl<'a> Probe<'a> {
         connector: &'a Connector,
         url: Url,
     ) -> Self {
-        let client = client(walk, connector, &url);
+        let client = client(walk, settings, connector, &url);
         Self {
             session: fresh(walk, settings),
             walk,
@@ -100,7 +100,7 @@ impl<'a> Probe<'a> {
                             moves += 1;
                             let text = format!("{} sends us to {}", plain(&self.url), plain(&to));
                             report.note(HopName::Session, text);
-                            self.client = client(self.walk, self.connector, &to);
+                            self.client = client(self.walk, self.settings, self.connector, &to);
                             self.session = fresh(self.walk, self.settings);
                             self.url = to;
                         }
@@ -447,9 +447,10 @@ async fn exchange_telling(
     client.exchange(request).await
 }
 
-fn client(walk: &Walk, connector: &Connector, url: &Url) -> SessionClient {
+fn client(walk: &Walk, settings: &Domain, connector: &Connector, url: &Url) -> SessionClient {
     let options = ClientOptions {
         max_response_bytes: walk.config.limits.max_response_bytes,
+        http2: settings.bosh.http_version == HttpVersion::Auto,
     };
     SessionClient::new(Target::new(url.clone()), connector.clone(), options)
 }

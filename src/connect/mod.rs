@@ -17,6 +17,7 @@ mod local;
 mod login;
 mod order;
 mod prefixed;
+mod sharing;
 mod socks5;
 mod tls;
 mod verify;
@@ -40,6 +41,7 @@ pub(crate) use local::address_is_gone;
 pub use login::Login;
 pub(crate) use login::{Round, Sent};
 pub use route::{ProxyKind, Route, Upstream, authority, check_credentials, from_userinfo};
+pub use sharing::{Protocol, Proven};
 pub use verify::CertificateName;
 pub(crate) use words::schemes;
 
@@ -83,6 +85,8 @@ pub struct Connection {
     pub local: Option<IpAddr>,
     /// The manager's own certificate as DER, over TLS.
     pub certificate: Option<Vec<u8>>,
+    /// What is spoken on it.
+    pub protocol: Protocol,
     /// The way that was taken.
     pub way: Route,
     /// How long it took.
@@ -116,11 +120,18 @@ pub struct Connector {
     shared: Arc<Shared>,
 }
 
+/// TLS session tickets for two hosts, as rustls reckons.
+const FEW_TICKETS: usize = 16;
+
 type Logins = Mutex<Vec<(String, Arc<Login>)>>;
 
 #[derive(Clone, Debug)]
 struct Shared {
     proxy: config::Proxy,
+    /// The same in all that share one reading of the files of roots and keys.
+    read: Arc<()>,
+    /// Whose name the manager's certificate must bear.
+    rule: CertificateName,
     /// Judges the manager's certificate by its host's name.
     judge: Option<Judge>,
     /// For the manager; `Err` holds why there is none, which matters only once TLS is needed.
@@ -169,6 +180,8 @@ impl Connector {
         Ok(Self {
             shared: Arc::new(Shared {
                 proxy: proxy.clone(),
+                read: Arc::default(),
+                rule: CertificateName::Host,
                 judge,
                 tls: manager,
                 proxy_tls,
@@ -212,11 +225,13 @@ impl Connector {
         let mut shared = (*self.shared).clone();
         if let (Some(judge), Ok(tls)) = (&shared.judge, &shared.tls) {
             let mut tls = (**tls).clone();
-            tls.resumption = rustls::client::Resumption::default();
-            let judge = Arc::new(verify::Named::new(Arc::clone(judge), name));
+            // The manager, and where it may send us: each session has a store, which takes its room at once.
+            tls.resumption = rustls::client::Resumption::in_memory_sessions(FEW_TICKETS);
+            let judge = Arc::new(verify::Named::new(Arc::clone(judge), name.clone()));
             tls.dangerous().set_certificate_verifier(judge);
             shared.tls = Ok(Arc::new(tls));
         }
+        shared.rule = name;
         Self {
             shared: Arc::new(shared),
         }
@@ -336,6 +351,7 @@ impl Connector {
                             absolute_form: Some((upstream, login)),
                             local,
                             certificate: None,
+                            protocol: Protocol::Http1,
                             way,
                             took,
                         });
@@ -353,6 +369,7 @@ impl Connector {
                 absolute_form: None,
                 local,
                 certificate: None,
+                protocol: Protocol::Http1,
                 way,
                 took,
             });
@@ -364,13 +381,19 @@ impl Connector {
         let version = session.protocol_version();
         let before = took.dial + took.proxy.unwrap_or_default();
         took.tls = version.map(|version| (began.elapsed() - before, version));
-        let shown = session.peer_certificates();
-        let certificate = shown.and_then(|chain| Some(chain.first()?.to_vec()));
+        let shown = session.peer_certificates().unwrap_or_default();
+        let certificate = shown.first().map(|first| first.to_vec());
+        let protocol = match session.alpn_protocol() {
+            Some(b"h2") => Protocol::Http2(self.proven(host, shown)),
+            // One that knows no ALPN speaks HTTP/1.1.
+            Some(_) | None => Protocol::Http1,
+        };
         Ok(Connection {
             stream: Box::new(stream),
             absolute_form: None,
             local,
             certificate,
+            protocol,
             way,
             took,
         })

@@ -9,10 +9,10 @@ use url::Url;
 use super::clock;
 use super::habits::Habits;
 use crate::bridge;
-use crate::config::{Config, Domain};
+use crate::config::{Config, Domain, HttpVersion};
 use crate::connect::{CertificateName, ConnectError, Connector, Route};
 use crate::discover::Discovery;
-use crate::http::{ClientOptions, SessionClient, Target};
+use crate::http::{ClientOptions, SessionClient, Sharing, Target};
 use crate::stream::error::FaultReason;
 
 /// How long an address that failed comes after the others of its domain.
@@ -28,7 +28,9 @@ pub(super) struct Endpoints {
     others: Arc<Known>,
     host_meta: bool,
     discovery: Arc<Discovery>,
-    client: ClientOptions,
+    max_response_bytes: usize,
+    /// Connections that sessions have in common (P-11).
+    sharing: Sharing,
     habits: Arc<Habits>,
     /// Where managers said they are now.
     moved: Arc<Mutex<HashMap<String, Url>>>,
@@ -51,6 +53,7 @@ pub(super) struct Resolved {
     vouched: Vec<Url>,
     /// The address was found, not configured.
     pub(super) discovered: bool,
+    http_version: HttpVersion,
 }
 
 impl Resolved {
@@ -88,9 +91,13 @@ impl Endpoints {
             settings,
             connector,
         };
-        let mut domains = HashMap::new();
+        let mut domains = HashMap::<String, Known>::new();
         for (name, settings) in &config.domains {
-            let connector = match others.connector.like(&settings.proxy, &settings.tls) {
+            // Files that were read already need not be read again, and sessions may share connections then.
+            let connector = std::iter::once(&others)
+                .chain(domains.values())
+                .find_map(|known| known.connector.like(&settings.proxy, &settings.tls));
+            let connector = match connector {
                 Some(connector) => connector,
                 None => Connector::new(&settings.proxy, &settings.tls)?,
             };
@@ -100,15 +107,13 @@ impl Endpoints {
             };
             domains.insert(name.clone(), known);
         }
-        let client = ClientOptions {
-            max_response_bytes: config.limits.max_response_bytes,
-        };
         Ok(Self {
             domains: Arc::new(domains),
             others: Arc::new(others),
             host_meta: config.discovery.host_meta,
             discovery: Arc::new(Discovery::new(config.discovery.cache)),
-            client,
+            max_response_bytes: config.limits.max_response_bytes,
+            sharing: Sharing::default(),
             habits: Arc::default(),
             moved: Arc::default(),
             avoided: Arc::default(),
@@ -163,6 +168,7 @@ impl Endpoints {
             connector: connector.named(named),
             vouched: urls,
             discovered,
+            http_version: known.settings.bosh.http_version,
         })
     }
 
@@ -220,7 +226,11 @@ impl Endpoints {
     /// A client for one session.
     pub(super) fn client(&self, url: &Url, resolved: &Resolved) -> SessionClient {
         let connector = resolved.connector(url);
-        SessionClient::new(Target::new(url.clone()), connector, self.client)
+        let options = ClientOptions {
+            max_response_bytes: self.max_response_bytes,
+            http2: resolved.http_version == HttpVersion::Auto,
+        };
+        SessionClient::sharing(Target::new(url.clone()), connector, options, &self.sharing)
     }
 }
 
