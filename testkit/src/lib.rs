@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod cm;
+pub mod front;
 pub mod matrix;
 pub mod proxy;
 pub mod real;
