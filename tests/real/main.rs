@@ -19,6 +19,7 @@ mod faults;
 mod fifty;
 mod ghost;
 mod harness;
+mod http2;
 mod keys;
 mod libraries;
 mod local_tls;
