@@ -188,8 +188,10 @@ impl Drop for Running {
         if let Some(pid) = self.process.id() {
             let order = format!("kill -TERM -{pid}");
             let _gone_already = crate::real::daemon::helper("sh", &["-c", &order], "");
-            let until = std::time::Instant::now() + LAST_WORDS;
-            while matches!(self.process.try_wait(), Ok(None)) && std::time::Instant::now() < until {
+            for _ in 0..100 {
+                if !matches!(self.process.try_wait(), Ok(None)) {
+                    break;
+                }
                 std::thread::sleep(LAST_WORDS / 100);
             }
             let order = format!("kill -KILL -{pid}");
