@@ -18,19 +18,26 @@ const NAMES: [&str; 6] = [
     "go-sendxmpp",
 ];
 
-async fn row(site: Site, name: &str, security: &'static str) {
+async fn row(
+    site: Site,
+    name: &str,
+    security: &'static str,
+    environment: &[(&'static str, &str)],
+) -> Result<(), Told> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let all = drivers(&here.join("tests/clients.d")).unwrap();
     let driver = all.iter().find(|driver| driver.name == name).unwrap();
     if !Way::Direct.available(site) {
-        return;
+        return Ok(());
     }
     // What is there is only looked at; `./test` has installed it.
     if available::find(name).is_none() {
-        return available::skipped(&format!("{name} not installed"));
+        available::skipped(&format!("{name} not installed"));
+        return Ok(());
     }
     if let Err(why) = driver.install(&[]).await {
-        return available::skipped(&why);
+        available::skipped(&why);
+        return Ok(());
     }
     let xbosh = xbosh_to(site, Scheme::Http, Way::Direct);
     let homes = tempfile::tempdir().unwrap();
@@ -39,37 +46,50 @@ async fn row(site: Site, name: &str, security: &'static str) {
         xbosh: xbosh.addr(),
         ca: xbosh.trust(site.server().domain()).unwrap(),
         out: homes.path().to_owned(),
-        environment: vec![],
+        environment: environment
+            .iter()
+            .map(|(key, value)| (*key, (*value).to_owned()))
+            .collect(),
     };
     let trial = Trial {
         driver,
         stage: &stage,
         security,
     };
-    let told = |why: String| -> ! {
-        let log = std::fs::read_dir(homes.path())
-            .into_iter()
-            .flatten()
-            .flatten();
-        let log: String = log
-            .filter_map(|entry| std::fs::read_to_string(entry.path()).ok())
-            .collect();
-        panic!("{why}\n{log}\n{}", xbosh.log());
+    let result = async {
+        let mut online = trial.login(homes.path()).await?;
+        online.exchange().await?;
+        online.logout().await
     };
-    let mut online = match trial.login(homes.path()).await {
-        Ok(online) => online,
-        Err(why) => told(why),
-    };
-    if let Err(why) = online.exchange().await {
-        told(why);
+    let outcome = result.await.map_err(|why| {
+        let log = homes.path().join(trial.log_name());
+        let log = std::fs::read_to_string(log).unwrap_or_default();
+        Told(format!(
+            "\nxbosh, at last:\n{}\nthe driver, at last:\n{}\n{name}: {why}",
+            last(&xbosh.log(), 10),
+            last(&log, 24)
+        ))
+    })?;
+    assert_eq!(
+        (outcome.lost, outcome.doubled, outcome.interruptions),
+        (0, 0, Vec::<String>::new())
+    );
+    Ok(())
+}
+
+/// Why a row failed, the reason last: where only the end of all output is kept, it is there.
+struct Told(String);
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
     }
-    match online.logout().await {
-        Ok(outcome) => assert_eq!(
-            (outcome.lost, outcome.doubled, outcome.interruptions),
-            (0, 0, Vec::<String>::new())
-        ),
-        Err(why) => told(why),
-    }
+}
+
+/// The end of a log.
+fn last(text: &str, lines: usize) -> String {
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
 }
 
 macro_rules! rows {
@@ -78,13 +98,13 @@ macro_rules! rows {
             use super::*;
 
             #[tokio::test]
-            async fn prosody() {
-                row(Site::Prosody, $driver, $security).await;
+            async fn prosody() -> Result<(), Told> {
+                row(Site::Prosody, $driver, $security, &[]).await
             }
 
             #[tokio::test]
-            async fn ejabberd() {
-                row(Site::Ejabberd, $driver, $security).await;
+            async fn ejabberd() -> Result<(), Told> {
+                row(Site::Ejabberd, $driver, $security, &[]).await
             }
         }
     )*};
@@ -99,6 +119,22 @@ rows! {
     poezio: "poezio", "default";
     sendxmpp: "sendxmpp", "default";
     go_sendxmpp: "go-sendxmpp", "default";
+}
+
+/// As a service of the system starts programs: tmux took the shell of `nobody`, which only says no, ran each client in
+/// it, and ended with it.
+#[tokio::test]
+async fn poezio_where_the_shell_refuses_and_nothing_else_is_set() -> Result<(), Told> {
+    let environment = [
+        ("SHELL", "/usr/sbin/nologin"),
+        ("TERM", "dumb"),
+        ("LANG", "C"),
+        ("LC_ALL", "C"),
+        ("HOME", "/nonexistent"),
+        ("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent"),
+        ("TMUX", "/nonexistent,1,0"),
+    ];
+    row(Site::Prosody, "poezio", "starttls", &environment).await
 }
 
 /// No command-line driver is forgotten here.

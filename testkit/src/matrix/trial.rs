@@ -12,7 +12,9 @@ use crate::client::{Client, Mechanism};
 use crate::real::Server;
 
 /// Longest login; a graphical client on a busy machine takes its time.
-const LOGIN: Duration = Duration::from_secs(90);
+const LOGIN: Duration = Duration::from_secs(150);
+/// Longest logout: drivers wait half a minute for their programs.
+const LOGOUT: Duration = Duration::from_secs(60);
 /// An answer about a session that is over takes no longer.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// `stream_management.resume_window`, by default.
@@ -84,6 +86,12 @@ impl Trial<'_> {
         )
     }
 
+    /// The file in [`Stage::out`] that has what the driver wrote of its troubles.
+    #[must_use]
+    pub fn log_name(&self) -> String {
+        format!("{}.log", self.name())
+    }
+
     /// Logs in.
     ///
     /// # Errors
@@ -101,7 +109,7 @@ impl Trial<'_> {
         peer.set_deadline(ARRIVAL);
         let home = home.join(self.name());
         fs::create_dir_all(&home).map_err(|error| error.to_string())?;
-        let log = stage.out.join(format!("{}.log", self.name()));
+        let log = stage.out.join(self.log_name());
         let log = fs::File::create(log).map_err(|error| error.to_string())?;
         let mut environment = stage.environment.clone();
         environment.extend([
@@ -222,7 +230,7 @@ impl Online {
     /// What failed.
     pub async fn logout(mut self) -> Result<Outcome, String> {
         self.running.order("quit").await?;
-        let ends = Instant::now() + ARRIVAL;
+        let ends = Instant::now() + LOGOUT;
         loop {
             match tokio::time::timeout_at(ends, self.running.event()).await {
                 Err(_) => return Err("it does not log out".into()),

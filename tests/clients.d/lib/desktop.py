@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from driver import LOGIN, Settings, cannot, debian, say
+from driver import LOGIN, LOGOUT, Settings, cannot, debian, own, say
 
 PACKAGES = ["xvfb", "openbox", "xdotool", "imagemagick", "x11-apps", "xclip", "dbus-daemon", "fonts-dejavu-core", "openssl"]
 STEP = 0.1
@@ -58,14 +58,8 @@ class Desktop:
 
     def __enter__(self):
         home = self.settings.home
-        runtime = home / "run"
-        runtime.mkdir(mode=0o700, exist_ok=True)
-        for name in [name for name in os.environ if name.startswith("XDG_")]:
-            del os.environ[name]
+        own(home)
         os.environ.update(
-            HOME=str(home),
-            XDG_RUNTIME_DIR=str(runtime),
-            LC_ALL="C.UTF-8",
             GDK_BACKEND="x11",
             GSETTINGS_BACKEND="memory",
             NO_AT_BRIDGE="1",
@@ -85,7 +79,7 @@ class Desktop:
             process.terminate()
         for process in self.started:
             try:
-                process.wait(5)
+                process.wait(LOGOUT)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -108,7 +102,7 @@ class Desktop:
 
     def run(self, *words):
         """What a program says that ends soon."""
-        done = subprocess.run(list(map(str, words)), stdout=subprocess.PIPE, text=True, timeout=20)
+        done = subprocess.run(list(map(str, words)), stdout=subprocess.PIPE, text=True, timeout=LOGIN)
         return done.stdout.strip()
 
     def windows(self, name):
@@ -121,7 +115,7 @@ class Desktop:
     def paste(self, text):
         """Into what has the focus, whatever letters it is written in."""
         copy = ["xclip", "-selection", "clipboard"]
-        subprocess.run(copy, input=text, text=True, stdout=subprocess.DEVNULL, timeout=20)
+        subprocess.run(copy, input=text, text=True, stdout=subprocess.DEVNULL, timeout=LOGIN)
         self.key("ctrl+v")
 
     def shot(self, name):
@@ -129,13 +123,13 @@ class Desktop:
         server = os.environ.get("XB_SERVER") or self.settings.domain
         before = None
         for _ in range(STILL):
-            picture = subprocess.run(["xwd", "-root", "-silent"], stdout=subprocess.PIPE, timeout=20).stdout
+            picture = subprocess.run(["xwd", "-root", "-silent"], stdout=subprocess.PIPE, timeout=LOGIN).stdout
             if picture == before:
                 break
             before = picture
             time.sleep(STEP)
         file = self.settings.out / f"{name}-{server}.png"
-        subprocess.run(["convert", "xwd:-", file], input=picture, timeout=20)
+        subprocess.run(["convert", "xwd:-", file], input=picture, timeout=LOGIN)
 
     def command(self):
         """The next command as a pair of name and text within a step, or none."""

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from driver import Settings, cannot, debian, say
+from driver import Settings, cannot, debian, own, say
 
 LIB = Path(__file__).resolve().parent
 
@@ -23,9 +23,8 @@ def oneshot(packages, version, send):
             os.environ["XB_ONESHOT"] = "inside"
             os.execv(LIB / "trusting", ["trusting", settings.ca or "", "/usr/bin/python3", *sys.argv])
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-        for name in ("http_proxy", "https_proxy", "all_proxy"):
-            os.environ.pop(name, None), os.environ.pop(name.upper(), None)
-        os.environ.update(HOME=str(settings.home), XDG_CONFIG_HOME=str(settings.home), LC_ALL="C.UTF-8")
+        own(settings.home)
+        os.environ["XDG_CONFIG_HOME"] = str(settings.home)
         say("version", version())
         say("online")
         for line in sys.stdin:
