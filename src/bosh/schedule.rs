@@ -20,6 +20,9 @@ const FLUSH_AFTER: Duration = Duration::from_secs(2);
 pub(super) const RECHECK_LIMIT: Duration = Duration::from_secs(2);
 /// Room for the wrapper inside `max_body_bytes`.
 const WRAPPER_BYTES: usize = 256;
+/// Largest body to Prosody over https: it reads 8 KiB at a time, head included, and rests at least 1 ms before each
+/// further read (cm-quirks section 15).
+const PROSODY_TLS_BODY: usize = 7 * 1024;
 /// How much longer than `polling` an empty request keeps behind the last one when another is held (B-39).
 const NUDGE_MARGIN: Duration = Duration::from_secs(1);
 /// How long ejabberd has to answer a repeated request from its store, before a newer one is repeated too.
@@ -354,13 +357,27 @@ impl Session {
         if first.class == PayloadClass::Alone {
             return 1;
         }
-        let room = self.options.max_body_bytes.saturating_sub(WRAPPER_BYTES);
+        let room = self.body_limit().saturating_sub(WRAPPER_BYTES);
         let mut total = first.bytes.len();
         let more = self.queue.iter().skip(1).take_while(|payload| {
             total += payload.bytes.len();
             payload.class == PayloadClass::Together && total <= room
         });
         1 + more.count()
+    }
+
+    /// Largest body that payloads are gathered into.
+    fn body_limit(&self) -> usize {
+        let most = self.options.max_body_bytes;
+        let prosody = self
+            .granted
+            .as_ref()
+            .is_some_and(|g| g.manager == Manager::Prosody);
+        if self.options.https && prosody {
+            most.min(PROSODY_TLS_BODY)
+        } else {
+            most
+        }
     }
 
     fn newest_parked(&self) -> Option<super::Rid> {

@@ -34,6 +34,8 @@ pub struct Options {
     pub requested: Requested,
     /// Largest body that several payloads are gathered into, in bytes.
     pub max_body_bytes: usize,
+    /// Requests go over https.
+    pub https: bool,
     /// Payload that may wait to be sent, in bytes; past it [`Session::wants_payloads`] is false.
     pub buffer_bytes: usize,
     /// Limits on what comes down.

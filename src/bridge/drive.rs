@@ -86,6 +86,7 @@ impl Bridge {
         let options = bosh::Options {
             requested,
             max_body_bytes: endpoint.bosh.max_body_bytes,
+            https: endpoint.https,
             buffer_bytes: self.options.buffer_bytes,
             limits: self.options.limits,
             first_rid: Rid::first((self.options.random)()),

@@ -469,6 +469,8 @@ fn fresh(walk: &Walk, settings: &Domain) -> Session {
             xmpp_version: true,
         },
         max_body_bytes: bosh.max_body_bytes,
+        // Only sizes batches, and a probe sends none.
+        https: false,
         buffer_bytes: walk.config.limits.buffer_bytes,
         limits: driver::element_limits(&walk.config),
         first_rid: Rid::first(random()),

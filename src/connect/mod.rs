@@ -17,6 +17,7 @@ mod local;
 mod login;
 mod order;
 mod prefixed;
+mod prompt;
 mod socks5;
 mod tls;
 mod verify;
@@ -44,6 +45,7 @@ pub use verify::CertificateName;
 pub(crate) use words::schemes;
 
 use self::order::Silent;
+use self::prompt::Prompt;
 use self::tls::Hop;
 use crate::bosh::failure::FailureKind;
 use crate::config;
@@ -315,7 +317,11 @@ impl Connector {
                 let stream = self.dial_target(host, port).await?;
                 took.dial = began.elapsed();
                 let local = local::of(&stream);
-                (Box::new(stream), local)
+                if secure {
+                    (Box::new(Prompt::new(stream)), local)
+                } else {
+                    (Box::new(stream), local)
+                }
             }
             Route::Via(upstream) => match upstream.kind {
                 ProxyKind::Socks5 => {
@@ -453,7 +459,7 @@ impl Connector {
         let config = ready(&self.shared.proxy_tls)?;
         let stream = tls::handshake(
             config,
-            stream,
+            Prompt::new(stream),
             &upstream.host,
             &proxy,
             Hop::Proxy,

@@ -94,6 +94,7 @@ impl World {
                 xmpp_version: true,
             },
             max_body_bytes: plan.max_body,
+            https: false,
             buffer_bytes: 4 << 20,
             limits: Limits {
                 max_element_bytes: 1 << 20,

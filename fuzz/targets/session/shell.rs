@@ -67,6 +67,7 @@ impl Shell {
             key_seed: None,
             requested,
             max_body_bytes: MAX_BODY,
+            https: false,
             buffer_bytes: 4096,
             limits: LIMITS,
             first_rid: Rid(first_rid),

@@ -48,6 +48,36 @@ fn b38_window_and_batches() {
     rig.nothing_to_send();
 }
 
+/// cm-quirks section 15: Prosody rests before each further 8 KiB that it reads over TLS; others, and http, get
+/// bodies as large as may be.
+#[test]
+fn bodies_for_prosody_over_tls() {
+    let prosody =
+        "wait='55' requests='2' hold='1' inactivity='60' polling='5' authid='s1' ver='1.6'";
+    let other = "wait='55' requests='2' hold='1' inactivity='60' polling='5' ver='1.6'";
+    for (attributes, https, whole) in [
+        (prosody, true, false),
+        (prosody, false, true),
+        (other, true, true),
+    ] {
+        let (mut rig, poll) = Rig::bound_over(attributes, https);
+        let stanza = format!("<m>{}</m>", "x".repeat(493));
+        rig.say(&stanza);
+        let second = rig.sent();
+        for _ in 0..100 {
+            rig.say(&stanza);
+        }
+        rig.empty(poll.key);
+        rig.empty(second.key);
+        let batch = rig.sent();
+        assert_eq!(batch.body.len() > 50_000, whole, "{attributes}, {https}");
+        if !whole {
+            // The head of the request has its place beside it.
+            assert!((6_000..=7_168).contains(&batch.body.len()));
+        }
+    }
+}
+
 /// B-36: 10 000 stanzas keep their order over many bodies.
 #[test]
 fn b36_ten_thousand_stanzas_in_order() {
@@ -277,6 +307,7 @@ fn b34_rid_limit() {
     let options = Options {
         requested: requested(),
         max_body_bytes: 65536,
+        https: false,
         buffer_bytes: 1 << 20,
         limits: limits(),
         first_rid: Rid(super::super::params::RID_LIMIT - 1),

@@ -60,10 +60,15 @@ impl Rig {
     }
 
     pub(super) fn with(requested: Requested) -> Self {
+        Self::over(requested, false)
+    }
+
+    fn over(requested: Requested, https: bool) -> Self {
         let now = crate::driver::clock::now();
         let options = Options {
             requested,
             max_body_bytes: 65536,
+            https,
             buffer_bytes: 4 << 20,
             limits: limits(),
             first_rid: Rid(FIRST),
@@ -83,7 +88,11 @@ impl Rig {
     }
 
     pub(super) fn open_with(attributes: &str) -> Self {
-        let mut rig = Self::new();
+        Self::new().opened(attributes)
+    }
+
+    fn opened(mut self, attributes: &str) -> Self {
+        let rig = &mut self;
         let creation = rig.sent();
         rig.reply(
             creation.key,
@@ -93,7 +102,7 @@ impl Rig {
             ),
         );
         assert_eq!(rig.events(), ["opened", "features"]);
-        rig
+        self
     }
 
     /// As [`Self::open`], bound, with the first poll held.
@@ -102,7 +111,12 @@ impl Rig {
     }
 
     pub(super) fn bound_with(attributes: &str) -> (Self, Request) {
-        let mut rig = Self::open_with(attributes);
+        Self::bound_over(attributes, false)
+    }
+
+    /// As [`Self::bound_with`], by requests over https or http.
+    pub(super) fn bound_over(attributes: &str, https: bool) -> (Self, Request) {
+        let mut rig = Self::over(requested(), https).opened(attributes);
         rig.session.bound();
         let poll = rig.sent();
         (rig, poll)

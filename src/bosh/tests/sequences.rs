@@ -18,6 +18,7 @@ fn keyed() -> Rig {
     let options = Options {
         requested: requested(),
         max_body_bytes: 65536,
+        https: false,
         buffer_bytes: 1 << 20,
         limits: limits(),
         first_rid: Rid(FIRST),
