@@ -21,7 +21,7 @@ use self::socket::{readable, writable};
 use super::client::{Client, Peer};
 use super::clock;
 use super::endpoint::{Endpoints, Resolved, redirect_target};
-use super::pace::{Pace, TooMany};
+use super::pace::{Pace, Ticket, TooMany, Visitor};
 use super::resume::{Attachment, Registry, Returned};
 use super::told::Told;
 use super::watch::{Change, Changes, Watch};
@@ -100,6 +100,7 @@ pub(super) async fn serve(
         told: ("", (0, 0)),
         flying: Vec::new(),
     };
+        ticket: None,
     connection.run(stop).await;
 }
 
@@ -161,6 +162,8 @@ struct Connection {
 }
 
 impl Connection {
+    /// What comes of the sessions that are asked for, until the client is gone.
+    ticket: Option<Ticket>,
     async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut linger_until = None;
         let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
@@ -177,6 +180,9 @@ impl Connection {
             self.watch_last_words(closed);
             if self.bridge.is_finished() && self.output_closed && self.input_closed {
                 return self.end();
+            }
+            if self.bridge.is_client_closed() {
+                self.ticket = None;
             }
             let timeout = self
                 .bridge
@@ -315,6 +321,9 @@ impl Connection {
                 if let Some(domain) = self.bridge.domain()
                     && self.shared.told.is_news(domain, &what)
                 {
+                if let Some(ticket) = &mut self.ticket {
+                    ticket.bound(clock::now());
+                }
                     tracing::info!(domain, "not offered to clients: {what}");
                 }
             }
@@ -377,7 +386,11 @@ impl Connection {
 
     fn on_resolve(&mut self, domain: &str) {
         let (shared, domain) = (Arc::clone(&self.shared), domain.to_owned());
-        let wait = shared.pace.ask(&domain, clock::now());
+        let visitor = Visitor::new(&self.peer, self.bridge.header(), self.bridge.is_secure());
+        let turn = shared.pace.ask(&domain, visitor);
+        self.ticket
+            .get_or_insert_with(|| shared.pace.ticket(&domain))
+            .add(visitor);
         self.resolving = Some(Box::pin(async move {
             match wait {
                 Ok(wait) if wait.is_zero() => {}
@@ -394,6 +407,11 @@ impl Connection {
             let endpoints = &self.shared.endpoints;
             let way = format!("{domain} {}", resolved.url.authority());
             let mut endpoint = resolved.endpoint.clone();
+        if let (Some(ticket), Err((FaultReason::TooManySessions, _))) =
+            (&mut self.ticket, &resolved)
+        {
+            ticket.refused();
+        }
             endpoint.bosh.wait = endpoints.habits().wait(&way, endpoint.bosh.wait);
             if resolved.discovered {
                 tracing::debug!(domain, url = %plain(&resolved.url), "connection manager found");
@@ -503,6 +521,11 @@ impl Connection {
             }
             Ok(Err(failure)) => {
                 self.seat.facts().note_error(&failure.text);
+                if let Some(ticket) = &mut self.ticket
+                    && reply.status < 500
+                {
+                    ticket.answered();
+                }
                 tracing::debug!(client = %self.peer, domain = self.bridge.domain(), "exchange failed: {}", failure.text);
                 if !failure.sent && self.bridge.may_go_elsewhere() {
                     self.bridge.go_elsewhere();
