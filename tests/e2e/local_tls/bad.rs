@@ -317,18 +317,23 @@ async fn a_slow_disk_stalls_nobody_else() {
     let slow = ClientTls::direct(&pem, "example.org");
     let addr = chain.addr();
     let mut slow = tokio::spawn(async move { slow.connect(addr).await });
-    // Whoever opens the other end waits for a reader: then the sidecar is at it.
-    let writer = tokio::task::spawn_blocking(move || {
-        std::fs::OpenOptions::new().write(true).open(&key).unwrap()
+    // Whoever opens the other end waits for a reader: then the sidecar is at it. Not for ever, should that stall all of us.
+    let (opened, open) = tokio::sync::oneshot::channel();
+    let (write, told) = std::sync::mpsc::channel::<()>();
+    let writer = std::thread::spawn(move || {
+        let mut key = std::fs::OpenOptions::new().write(true).open(&key).unwrap();
+        opened.send(()).unwrap();
+        let _ = told.recv_timeout(Duration::from_secs(20));
+        io::Write::write_all(&mut key, b"rubbish").unwrap();
     });
-    let mut writer = writer.await.unwrap();
+    open.await.unwrap();
     for _ in 0..3 {
         echo(&mut plain, 0..20).await;
         login(&chain, direct(&chain)).await.logout().await.unwrap();
     }
     assert!((&mut slow).now_or_never().is_none(), "it still waits");
-    io::Write::write_all(&mut writer, b"rubbish").unwrap();
-    drop(writer);
+    write.send(()).unwrap();
+    writer.join().unwrap();
     let error = slow.await.unwrap().unwrap_err();
     assert!(reason(&error).contains("InternalError"), "{error:?}");
 }
@@ -362,7 +367,7 @@ async fn any_number_of_names() {
     let made = said
         .iter()
         .filter(|said| said.contains("UnknownIssuer") || said.contains("BadSignature"));
-    assert_eq!(made.count(), 10, "{said:?}");
+    assert_eq!(made.count(), 10);
     let refused = said.iter().filter(|said| said.contains("InternalError"));
     assert_eq!(refused.count(), 290);
     let folders = std::fs::read_dir(chain.folder.path().join("ca")).unwrap();
