@@ -161,7 +161,7 @@ async fn a_damaged_authority_is_told() {
     chain.login().await.logout().await.unwrap();
 }
 
-/// Nothing says whose certificate to show: a name, a default domain, or a client before.
+/// Nothing says whose certificate to show: a name, a default domain, a client before, or a single authority.
 #[tokio::test]
 async fn nobody_is_meant() {
     let chain = Chain::start_with(Profile::strict(), |config| {
@@ -170,6 +170,8 @@ async fn nobody_is_meant() {
     })
     .await;
     let pem = ca(&chain, DOMAIN);
+    // If there were but one authority, its domain would be meant.
+    ca(&chain, "example.org");
     let (_guard, log) = log();
     let error = ClientTls::direct(&pem, DOMAIN)
         .connect(chain.addr())
