@@ -161,8 +161,9 @@ fn start(binary: &Path, cm: &Cm, proxy: Option<&FaultyProxy>) -> Result<Sidecar,
         Some(proxy) => format!("http://{}", proxy.addr()),
         None => "none".to_owned(),
     };
+    // Streams that come and go at once are what xbosh slows down otherwise.
     let config = format!(
-        "[proxy]\nurl = \"{way}\"\n[log]\nlevel = \"error\"\n[domains.localhost]\nurl = \"{}\"\n",
+        "[proxy]\nurl = \"{way}\"\n[limits]\nsession_rate = 100000\n[log]\nlevel = \"error\"\n[domains.localhost]\nurl = \"{}\"\n",
         cm.url("127.0.0.1")
     );
     Ok(Sidecar::start(binary, &config)?)

@@ -27,6 +27,7 @@ use std::{fs, thread};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use xbosh_testkit::real::available::skipped;
 
 /// Much longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);

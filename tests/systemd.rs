@@ -11,6 +11,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use xbosh_testkit::real::available::skipped;
+
 const UNIT: &str = include_str!("../systemd/xbosh.service");
 const SOCKET: &str = include_str!("../systemd/xbosh.socket");
 
@@ -39,10 +41,7 @@ fn analyze(arguments: &[&str], units: &[&str]) -> Option<Output> {
     match output {
         Ok(output) => Some(output),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            say(&format!(
-                "left out: systemd-analyze {} (not installed)",
-                arguments[0]
-            ));
+            skipped("systemd-analyze is not installed");
             None
         }
         Err(error) => panic!("systemd-analyze: {error}"),
@@ -73,7 +72,7 @@ fn the_unit_is_a_sandbox() {
     let text = String::from_utf8_lossy(&output.stdout);
     match text.lines().find(|line| line.contains("exposure level")) {
         Some(line) => say(line.trim_start_matches(['→', ' '])),
-        None => say("left out: systemd-analyze security (this version has no --offline)"),
+        None => skipped("this systemd-analyze has no security --offline"),
     }
 }
 

@@ -165,16 +165,31 @@ impl Bridge {
             },
             None => String::new(),
         };
-        if failed.is_empty() && enabled.is_empty() {
+        let passes = self.options.mode == Mode::Pass;
+        if !passes && failed.is_empty() && enabled.is_empty() {
             self.deliver(element, lang);
         } else {
-            let Ok(success) = inline::answer(&on_stream(element), failed, &enabled) else {
+            let success = on_stream(element);
+            let read = if passes {
+                inline::pass_down(&success)
+            } else {
+                Ok((success.to_vec(), inline::Told::default()))
+            };
+            let answered = read.and_then(|(success, told)| {
+                Ok((inline::answer(&success, failed, &enabled)?, told))
+            });
+            let Ok((success, told)) = answered else {
                 return self.fail(
                     FaultReason::BadReply,
                     Some("its answer to the login is not readable"),
                     now,
                 );
             };
+            if told.resumed && !bound {
+                self.on_bound(element);
+            }
+            // S-43: such a stream is the server's to keep.
+            self.passed_sm |= told.enabled || told.resumed;
             self.outbox.push(&success);
         }
         if bound {

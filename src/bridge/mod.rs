@@ -377,6 +377,12 @@ impl Bridge {
         self.peer.as_ref().map(|peer| peer.accepted.domain.as_str())
     }
 
+    /// What the client's last header said.
+    #[must_use]
+    pub fn header(&self) -> Option<&Accepted> {
+        self.peer.as_ref().map(|peer| &peer.accepted)
+    }
+
     /// A client of before XMPP 1.0: no version, no features (S-40).
     fn is_versionless(&self) -> bool {
         self.peer

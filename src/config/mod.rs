@@ -269,7 +269,7 @@ pub enum ChannelBinding {
 pub struct Limits {
     /// Client streams at once.
     pub max_streams: usize,
-    /// New sessions of a domain a second, once [`Limits::max_streams`] have come at once. At least 1.
+    /// New sessions of a domain a second, once a few have come at once. At least 1.
     pub session_rate: usize,
     /// Largest first-level element in bytes, either way. At least 10 000 (RFC 6120 section 13.12).
     pub max_stanza_bytes: usize,

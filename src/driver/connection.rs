@@ -16,12 +16,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::handover::{next, returned};
 use self::options::bridge_options;
 pub(crate) use self::options::{element_limits, features_filter};
-use self::secure::Turning;
+use self::secure::{Choosing, Turning, chosen};
 use self::socket::{readable, writable};
 use super::client::{Client, Peer};
 use super::clock;
 use super::endpoint::{Endpoints, Resolved, redirect_target};
-use super::pace::{Pace, TooMany};
+use super::pace::{Pace, Ticket, TooMany, Visitor};
 use super::resume::{Attachment, Registry, Returned};
 use super::told::Told;
 use super::watch::{Change, Changes, Watch};
@@ -96,9 +96,11 @@ pub(super) async fn serve(
         stuck_until: None,
         claimed: None,
         turning: Turning::default(),
+        choosing: None,
         seat,
         told: ("", (0, 0)),
         flying: Vec::new(),
+        ticket: None,
     };
     connection.run(stop).await;
 }
@@ -152,12 +154,16 @@ struct Connection {
     claimed: Option<SmId>,
     /// The client's TLS.
     turning: Turning,
+    /// The certificate that its handshake waits for.
+    choosing: Option<Choosing>,
     /// Where what happens is noted for `xbosh status`.
     seat: Seat,
     /// State and stanzas as they were noted last.
     told: (&'static str, (u64, u64)),
     /// Requests that are written, and when.
     flying: Vec<(RequestKey, Instant)>,
+    /// What comes of the sessions that are asked for, until the client is gone.
+    ticket: Option<Ticket>,
 }
 
 impl Connection {
@@ -175,6 +181,9 @@ impl Connection {
                 linger_until = Some(clock::now() + linger);
             }
             self.watch_last_words(closed);
+            if self.bridge.is_client_closed() {
+                self.ticket = None;
+            }
             if self.bridge.is_finished() && self.output_closed && self.input_closed {
                 return self.end();
             }
@@ -208,6 +217,10 @@ impl Connection {
                 resolved = found(&mut self.resolving), if self.resolving.is_some() => {
                     self.resolving = None;
                     self.on_resolved(resolved);
+                }
+                (domain, config) = chosen(&mut self.choosing), if self.choosing.is_some() => {
+                    self.choosing = None;
+                    self.on_chosen(domain, config);
                 }
                 ready = writable(self.client.as_ref()), if writing => self.write(ready),
                 ready = readable(self.client.as_ref()), if reading => self.read(ready),
@@ -308,6 +321,9 @@ impl Connection {
                 if let (Some(domain), Some(tls)) = (self.bridge.domain(), &self.shared.local_tls) {
                     tls.used(domain);
                 }
+                if let Some(ticket) = &mut self.ticket {
+                    ticket.bound(clock::now());
+                }
                 tracing::info!(client = %self.peer, domain = self.bridge.domain(), "client is online");
             }
             bridge::Event::Filtered(removed) => {
@@ -377,18 +393,25 @@ impl Connection {
 
     fn on_resolve(&mut self, domain: &str) {
         let (shared, domain) = (Arc::clone(&self.shared), domain.to_owned());
-        let wait = shared.pace.ask(&domain, clock::now());
+        let visitor = Visitor::new(&self.peer, self.bridge.header(), self.bridge.is_secure());
+        let turn = shared.pace.ask(&domain, visitor);
+        self.ticket
+            .get_or_insert_with(|| shared.pace.ticket(&domain))
+            .add(visitor);
         self.resolving = Some(Box::pin(async move {
-            match wait {
-                Ok(wait) if wait.is_zero() => {}
-                Ok(wait) => tokio::time::sleep(wait).await,
-                Err(TooMany) => return Err((FaultReason::TooManySessions, String::new())),
+            if let Err(TooMany) = turn.await {
+                return Err((FaultReason::TooManySessions, String::new()));
             }
             shared.endpoints.resolve(&domain).await
         }));
     }
 
     fn on_resolved(&mut self, resolved: Result<Resolved, (FaultReason, String)>) {
+        if let (Some(ticket), Err((FaultReason::TooManySessions, _))) =
+            (&mut self.ticket, &resolved)
+        {
+            ticket.refused();
+        }
         let answer = resolved.map(|resolved| {
             let domain = self.bridge.domain().unwrap_or_default();
             let endpoints = &self.shared.endpoints;
@@ -498,6 +521,11 @@ impl Connection {
         let now = clock::now();
         match result {
             Ok(Ok(reply)) => {
+                if let Some(ticket) = &mut self.ticket
+                    && reply.status < 500
+                {
+                    ticket.answered();
+                }
                 self.bridge.handle_response(key, &reply, now);
                 self.note_round_trip(key, now);
             }

@@ -134,7 +134,7 @@ impl Sidecar {
         activated: Activated,
         authorities: Option<PathBuf>,
     ) -> Result<Self, RunError> {
-        let local_tls = local_tls(&config, authorities.clone())?;
+        let local_tls = local_tls(&config, authorities.clone(), None)?;
         let endpoints = Endpoints::new(&config).map_err(RunError::Setup)?;
         let listeners = listeners(&config, activated).await?;
         let addresses: Vec<_> = listeners.iter().map(|l| l.address.clone()).collect();
@@ -146,7 +146,7 @@ impl Sidecar {
             registry: Arc::new(Registry::new(config.limits.buffer_bytes)),
             watch: Arc::new(Watch::start()),
             told: Told::default(),
-            pace: Pace::new(config.limits.session_rate, config.limits.max_streams),
+            pace: Pace::new(config.limits.session_rate),
             local_tls,
             board,
             config: Arc::new(config),
@@ -180,7 +180,7 @@ impl Sidecar {
     /// As [`Self::start_with`]; then everything stays as it was.
     pub fn reload(&self, config: Config) -> Result<Vec<&'static str>, RunError> {
         let old = Arc::clone(&self.shared.borrow());
-        let local_tls = local_tls(&config, self.authorities.clone())?;
+        let local_tls = local_tls(&config, self.authorities.clone(), old.local_tls.as_deref())?;
         let endpoints = Endpoints::new(&config)
             .map_err(RunError::Setup)?
             .knowing(&old.endpoints);
@@ -206,7 +206,7 @@ impl Sidecar {
             watch: Arc::clone(&old.watch),
             local_tls,
             told: Told::default(),
-            pace: Pace::new(config.limits.session_rate, config.limits.max_streams),
+            pace: old.pace.at(config.limits.session_rate),
             board: Arc::clone(&old.board),
             config: Arc::new(config),
             endpoints,
@@ -247,14 +247,21 @@ impl Sidecar {
     }
 }
 
-/// What serves TLS to clients, if anything does.
+/// What serves TLS to clients, if anything does. `old`: what did so until now.
 fn local_tls(
     config: &Config,
     authorities: Option<PathBuf>,
+    old: Option<&LocalTls>,
 ) -> Result<Option<Arc<LocalTls>>, RunError> {
     match (config.local_tls, authorities) {
         (LocalTlsMode::Off, _) => Ok(None),
-        (_, Some(folder)) => Ok(Some(Arc::new(LocalTls::new(config, folder)))),
+        (_, Some(folder)) => {
+            let new = LocalTls::new(config, folder);
+            Ok(Some(Arc::new(match old {
+                Some(old) => new.knowing(old),
+                None => new,
+            })))
+        }
         // It may never be asked for.
         (LocalTlsMode::Auto, None) => {
             tracing::info!("clients get no TLS: {}", LocalTlsError::NoFolder);

@@ -267,8 +267,7 @@ fn systemd_socket_activate() {
     let address = free.local_addr().unwrap();
     drop(free);
     if !Path::new(ACTIVATE).is_file() {
-        let why = b"left out: systemd_socket_activate (not installed)\n";
-        return std::io::stderr().write_all(why).unwrap();
+        return skipped("systemd-socket-activate is not installed");
     }
     let mut command = Command::new(ACTIVATE);
     command

@@ -13,8 +13,10 @@ const READ_TURNS: usize = 4;
 
 impl Connection {
     pub(super) fn wants_bytes(&self) -> bool {
-        // A handshake that waits for the socket to take something reads nothing meanwhile.
-        let shakes = |client: &Client| client.is_handshaking() && !client.has_unwritten();
+        // A handshake that waits for the socket to take something, or for a certificate, reads nothing meanwhile.
+        let shakes = |client: &Client| {
+            client.is_handshaking() && !client.has_unwritten() && !client.is_choosing()
+        };
         self.bridge.wants_client_bytes() || self.client.as_ref().is_some_and(shakes)
     }
 

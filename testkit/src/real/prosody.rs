@@ -15,6 +15,14 @@ const DOMAIN: &str = "xmpp.test";
 const BOSH_BASE_TYPE: &str = "module:set_global()
 module:hook('bosh-session', function(event) event.session.base_type = 'c2s' end)
 ";
+/// Over BOSH mod_csi_simple takes every stanza for an important one and holds nothing back: only the log can show whether
+/// a client's state arrived. To be loaded with mod_csi.
+const CSI_WITNESS: &str = "for _, state in ipairs { 'inactive', 'active' } do
+    module:hook('csi-client-'..state, function(event)
+        module:log('info', 'client state %s: %s', state, event.origin.full_jid)
+    end, 1)
+end
+";
 const SALT: &str = "c2FsdHNhbHQtc2FsdHNhbHQ";
 const ROUNDS: u32 = 4096;
 
@@ -50,6 +58,7 @@ impl Prosody {
         folder.folder("certs")?;
         folder.folder("plugins")?;
         folder.file("plugins/mod_bosh_base_type.lua", BOSH_BASE_TYPE)?;
+        folder.file("plugins/mod_csi_witness.lua", CSI_WITNESS)?;
         let dots = DOMAIN.replace('.', "%2e");
         for name in [
             "data",
