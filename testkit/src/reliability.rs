@@ -257,7 +257,11 @@ fn collect(
                 Err(error) => return tally.ended(direction, &error.to_string()),
             };
             if stanza.attribute("id").as_deref() == Some("last") {
-                return;
+                // An error is what xbosh gives back that it could not deliver: the stream is about to end.
+                match stanza.is("iq", "result") {
+                    true => return,
+                    false => continue,
+                }
             }
             let is_ours = stanza.is("message", "chat")
                 && stanza.attribute("from").as_deref() == Some(from.as_str());

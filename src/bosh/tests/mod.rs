@@ -18,7 +18,7 @@ use bytes::Bytes;
 use super::body::NS_HTTPBIND;
 use super::{
     CloseReason, Event, Failure, FailureKind, HttpReply, Options, PayloadClass, Request,
-    RequestKey, Requested, Rid, Session,
+    RequestKey, Requested, Rid, Session, Way,
 };
 use crate::xml::Limits;
 
@@ -60,10 +60,14 @@ impl Rig {
     }
 
     pub(super) fn with(requested: Requested) -> Self {
-        Self::over(requested, false)
+        Self::on(Way::default(), requested)
     }
 
-    fn over(requested: Requested, https: bool) -> Self {
+    pub(super) fn on(way: Way, requested: Requested) -> Self {
+        Self::over(way, false, requested)
+    }
+
+    fn over(way: Way, https: bool, requested: Requested) -> Self {
         let now = crate::driver::clock::now();
         let options = Options {
             requested,
@@ -73,6 +77,7 @@ impl Rig {
             limits: limits(),
             first_rid: Rid(FIRST),
             seed: 7,
+            way,
             key_seed: None,
         };
         Self {
@@ -88,11 +93,18 @@ impl Rig {
     }
 
     pub(super) fn open_with(attributes: &str) -> Self {
-        Self::new().opened(attributes)
+        Self::open_on(Way::default(), attributes)
     }
 
-    fn opened(mut self, attributes: &str) -> Self {
-        let rig = &mut self;
+    /// As [`Self::open_with`], on such a way.
+    pub(super) fn open_on(way: Way, attributes: &str) -> Self {
+        Self::on(way, requested()).opened(attributes)
+    }
+
+    fn opened(self, attributes: &str) -> Self {
+        let mut rig = self;
+        // A `wait` that is granted all the same is taken.
+        rig.session.take_any_wait();
         let creation = rig.sent();
         rig.reply(
             creation.key,
@@ -102,7 +114,7 @@ impl Rig {
             ),
         );
         assert_eq!(rig.events(), ["opened", "features"]);
-        self
+        rig
     }
 
     /// As [`Self::open`], bound, with the first poll held.
@@ -116,7 +128,7 @@ impl Rig {
 
     /// As [`Self::bound_with`], by requests over https or http.
     pub(super) fn bound_over(attributes: &str, https: bool) -> (Self, Request) {
-        let mut rig = Self::over(requested(), https).opened(attributes);
+        let mut rig = Self::over(Way::default(), https, requested()).opened(attributes);
         rig.session.bound();
         let poll = rig.sent();
         (rig, poll)
