@@ -24,6 +24,7 @@ mod libraries;
 mod local_tls;
 mod managed;
 mod matrix;
+mod no_settings;
 mod passthrough;
 mod proxy_auth;
 mod resume_libraries;
