@@ -29,6 +29,7 @@ pub(super) fn run(args: CheckArgs) -> ExitCode {
         config,
         file,
         warnings,
+        ..
     } = loaded;
     let walk = Walk {
         config,

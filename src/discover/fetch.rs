@@ -140,6 +140,7 @@ pub(super) async fn host_meta(
     port: u16,
 ) -> Result<Answer, DiscoverError> {
     let xrd = document(connector, domain, port, "host-meta", "application/xrd+xml").await?;
+    let mut page = false;
     let said = match xrd {
         Ok((body, fresh)) => match read_xrd(&body) {
             Ok(links) if usable(&links) => {
@@ -150,7 +151,10 @@ pub(super) async fn host_meta(
                 });
             }
             Ok(links) => nothing_usable(&links),
-            Err(error) => format!("its host-meta: {error}"),
+            Err(error) => {
+                page = is_web_page(&body);
+                format!("its host-meta: {error}")
+            }
         },
         Err(status) => status,
     };
@@ -166,11 +170,26 @@ pub(super) async fn host_meta(
             source: Source::Jrd,
             fresh,
         }),
+        // It says nothing of the domain, and may be another one in a moment.
+        _ if page => Err(DiscoverError::Failed {
+            domain: domain.to_owned(),
+            said: "a web page came in place of its host-meta, perhaps the login page of this network, which a browser shows"
+                .into(),
+        }),
         _ => Err(DiscoverError::NoAddress {
             domain: domain.to_owned(),
             said,
         }),
     }
+}
+
+/// For people, not for programs.
+fn is_web_page(body: &[u8]) -> bool {
+    let text = body.trim_ascii_start();
+    ["<!doctype html", "<html"].iter().any(|start| {
+        text.get(..start.len())
+            .is_some_and(|text| text.eq_ignore_ascii_case(start.as_bytes()))
+    })
 }
 
 fn usable(links: &[Link]) -> bool {

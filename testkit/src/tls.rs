@@ -63,6 +63,18 @@ impl Authority {
         })
     }
 
+    /// As [`Self::acceptor`], with a certificate that holds from far in the future on.
+    ///
+    /// # Panics
+    /// If a name cannot be in a certificate.
+    #[must_use]
+    pub fn not_yet_valid(&self, names: &[&str]) -> Acceptor {
+        self.acceptor_as(names, |params| {
+            params.not_before = rcgen::date_time_ymd(2101, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2102, 1, 1);
+        })
+    }
+
     fn acceptor_as(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Acceptor {
         let mut params =
             CertificateParams::new(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>())

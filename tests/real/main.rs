@@ -18,6 +18,7 @@ mod failures;
 mod faults;
 mod fifty;
 mod ghost;
+mod haproxy;
 mod harness;
 mod keys;
 mod libraries;

@@ -138,6 +138,12 @@ impl Sidecar {
         self.folder.path().join(SOCKET)
     }
 
+    /// Where it keeps its authorities and sockets.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Runs another command of the program with the same configuration and folders, and gives what it prints.
     ///
     /// # Errors
