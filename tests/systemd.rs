@@ -111,7 +111,10 @@ impl Transient {
         command.args(["-p", &format!("RuntimeDirectory={name}")]);
         for stream in ["output", "error"] {
             let file = folder.join(stream);
-            command.args(["-p", &format!("Standard{}=file:{}", capital(stream), file.display())]);
+            command.args([
+                "-p",
+                &format!("Standard{}=file:{}", capital(stream), file.display()),
+            ]);
         }
         command
             .arg(format!("--setenv=HOME={}", folder.display()))

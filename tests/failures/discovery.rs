@@ -21,9 +21,18 @@ async fn host_meta() {
         ("http only", Some(ok("", &http))),
         ("nothing for XMPP", Some(ok("", &xrd(&[])))),
         ("no XRD", Some(ok("", "{}"))),
-        ("a login page", Some(ok("Content-Type: text/html\r\n", page))),
-        ("sent to a login page", Some(redirect("302 Found", "http://login.example/"))),
-        ("a broken web server", Some("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n".into())),
+        (
+            "a login page",
+            Some(ok("Content-Type: text/html\r\n", page)),
+        ),
+        (
+            "sent to a login page",
+            Some(redirect("302 Found", "http://login.example/")),
+        ),
+        (
+            "a broken web server",
+            Some("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n".into()),
+        ),
     ] {
         let authority = Authority::new();
         let web = WebHost::start(Some(authority.acceptor(&[DOMAIN]))).await;
@@ -37,7 +46,11 @@ async fn host_meta() {
     let case = through(&web, &authority, true).await;
     all.push_str(&case.told("a login page with its own certificate").await);
     let case = through(&web, &authority, false).await;
-    all.push_str(&case.told("a login page with a certificate that nobody trusts").await);
+    all.push_str(
+        &case
+            .told("a login page with a certificate that nobody trusts")
+            .await,
+    );
     assert_snapshot!(all);
 }
 

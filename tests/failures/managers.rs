@@ -10,9 +10,8 @@ use xbosh_testkit::xmpp::Server;
 use crate::support::{Case, DOMAIN};
 
 fn case(url: &str, more: &str, address: SocketAddr) -> Case {
-    let config = format!(
-        "[proxy]\nurl = \"none\"\n[domains.\"example.org\"]\nurl = \"{url}\"\n{more}"
-    );
+    let config =
+        format!("[proxy]\nurl = \"none\"\n[domains.\"example.org\"]\nurl = \"{url}\"\n{more}");
     Case::new(&config).named(address, "chat.example:5281")
 }
 
@@ -30,9 +29,15 @@ async fn answers() {
     for (name, fault) in [
         ("404", reply("404 Not Found", html, page)),
         ("a web page", reply("200 OK", html, page)),
-        ("a web page with an error of its own", reply("501 Not Implemented", html, page)),
+        (
+            "a web page with an error of its own",
+            reply("501 Not Implemented", html, page),
+        ),
         ("sent to a login page", reply("302 Found", location, "")),
-        ("a web login", reply("401 Unauthorized", "WWW-Authenticate: Basic\r\n", "")),
+        (
+            "a web login",
+            reply("401 Unauthorized", "WWW-Authenticate: Basic\r\n", ""),
+        ),
         ("forbidden", reply("403 Forbidden", html, page)),
         (
             "a domain that it does not serve",
@@ -60,7 +65,11 @@ async fn answers() {
     all.push_str(&case_dead.told("nobody there").await);
     let cm = Cm::start(&Server::new(DOMAIN), Profile::strict(), None).await;
     let url = cm.url("127.0.0.1").replace("http:", "https:");
-    all.push_str(&case(&url, "", cm.addr()).told("https:// for a port that has no TLS").await);
+    all.push_str(
+        &case(&url, "", cm.addr())
+            .told("https:// for a port that has no TLS")
+            .await,
+    );
     assert_snapshot!(all);
 }
 
@@ -72,8 +81,16 @@ async fn certificates() {
     for (name, acceptor, trusted) in [
         ("untrusted", authority.acceptor(&own), false),
         ("expired", authority.expired(&own), true),
-        ("not yet valid, or a wrong clock", authority.not_yet_valid(&own), true),
-        ("for another name", authority.acceptor(&["portal.example"]), true),
+        (
+            "not yet valid, or a wrong clock",
+            authority.not_yet_valid(&own),
+            true,
+        ),
+        (
+            "for another name",
+            authority.acceptor(&["portal.example"]),
+            true,
+        ),
     ] {
         let cm = Cm::start(&Server::new(DOMAIN), Profile::strict(), Some(acceptor)).await;
         let more = match trusted {

@@ -30,7 +30,10 @@ async fn none() {
             "a name that nobody resolves",
             "[proxy]\nurl = \"none\"\n[domains.\"example.org\"]\nurl = \"https://chat.example/http-bind\"\n",
         ),
-        ("a proxy's name that nobody resolves", "[proxy]\nurl = \"http://proxy.example:3128\"\n"),
+        (
+            "a proxy's name that nobody resolves",
+            "[proxy]\nurl = \"http://proxy.example:3128\"\n",
+        ),
         ("no network, no address known", "[proxy]\nurl = \"none\"\n"),
     ] {
         let case = Case::new(config);

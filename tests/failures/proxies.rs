@@ -41,11 +41,35 @@ async fn http() {
     let plain = "http://chat.example:5280/http-bind\"\nallow_plain_http = true\n#\"";
     let mut all = String::new();
     for (name, options, trick, login, url) in [
-        ("wrong password", strict(), HttpTrick::None, "juliet:wrong@", URL),
+        (
+            "wrong password",
+            strict(),
+            HttpTrick::None,
+            "juliet:wrong@",
+            URL,
+        ),
         ("no password", strict(), HttpTrick::None, "", URL),
-        ("wrong password, http", strict(), HttpTrick::None, "juliet:wrong@", plain),
-        ("a proxy for NTLM and Kerberos only", strict(), HttpTrick::Challenges(ntlm), "juliet:wrong@", URL),
-        ("a proxy for port 443 only", open(), HttpTrick::OnlyPort(443), "", URL),
+        (
+            "wrong password, http",
+            strict(),
+            HttpTrick::None,
+            "juliet:wrong@",
+            plain,
+        ),
+        (
+            "a proxy for NTLM and Kerberos only",
+            strict(),
+            HttpTrick::Challenges(ntlm),
+            "juliet:wrong@",
+            URL,
+        ),
+        (
+            "a proxy for port 443 only",
+            open(),
+            HttpTrick::OnlyPort(443),
+            "",
+            URL,
+        ),
         (
             "a proxy that forbids the host",
             open(),
@@ -53,7 +77,13 @@ async fn http() {
             "",
             "https://chat.example/http-bind",
         ),
-        ("a proxy that does not find the host", open(), HttpTrick::None, "", URL),
+        (
+            "a proxy that does not find the host",
+            open(),
+            HttpTrick::None,
+            "",
+            URL,
+        ),
         ("a login page", open(), HttpTrick::portal(), "", plain),
         (
             "no proxy but a web server",
@@ -92,8 +122,16 @@ async fn socks5() {
         ("network unreachable", SocksTrick::Reply(3), right),
         ("host unreachable", SocksTrick::Reply(4), right),
         ("connection refused", SocksTrick::Reply(5), right),
-        ("Tor: onion service not found", SocksTrick::Reply(0xf0), right),
-        ("no SOCKS5 proxy", SocksTrick::Garbage(b"HTTP/1.1 400 Bad Request\r\n\r\n"), right),
+        (
+            "Tor: onion service not found",
+            SocksTrick::Reply(0xf0),
+            right,
+        ),
+        (
+            "no SOCKS5 proxy",
+            SocksTrick::Garbage(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+            right,
+        ),
         ("closes", SocksTrick::Closes(SocksStage::Request), right),
     ] {
         let proxy = Socks5Proxy::start(strict(), trick).await;

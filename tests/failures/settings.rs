@@ -17,16 +17,43 @@ const NO_ADDRESS: &str = "[discovery]\nhost_meta = false\n";
 async fn configuration() {
     let mut all = String::new();
     for (name, config) in [
-        ("typo in a key", "[proxy]\nurll = \"http://proxy.example:3128\"\n"),
-        ("typo in a table", "[proxi]\nurl = \"http://proxy.example:3128\"\n"),
+        (
+            "typo in a key",
+            "[proxy]\nurll = \"http://proxy.example:3128\"\n",
+        ),
+        (
+            "typo in a table",
+            "[proxi]\nurl = \"http://proxy.example:3128\"\n",
+        ),
         ("not TOML", "[proxy]\nurl = http://proxy.example:3128\n"),
-        ("proxy.url with a wrong scheme", "[proxy]\nurl = \"ftp://proxy.example:3128\"\n"),
-        ("proxy.url without a scheme", "[proxy]\nurl = \"proxy.example:3128\"\n"),
-        ("url with a wrong scheme", "[domains.\"example.org\"]\nurl = \"wss://example.org/ws\"\n"),
-        ("url of http", "[domains.\"example.org\"]\nurl = \"http://example.org/http-bind\"\n"),
-        ("password with / in the URL", "[proxy]\nurl = \"http://juliet:pa/ss@proxy.example:3128\"\n"),
-        ("password with # in the URL", "[proxy]\nurl = \"http://juliet:pa#ss@proxy.example:3128\"\n"),
-        ("password with %ff in the URL", "[proxy]\nurl = \"http://juliet:pa%ffss@proxy.example:3128\"\n"),
+        (
+            "proxy.url with a wrong scheme",
+            "[proxy]\nurl = \"ftp://proxy.example:3128\"\n",
+        ),
+        (
+            "proxy.url without a scheme",
+            "[proxy]\nurl = \"proxy.example:3128\"\n",
+        ),
+        (
+            "url with a wrong scheme",
+            "[domains.\"example.org\"]\nurl = \"wss://example.org/ws\"\n",
+        ),
+        (
+            "url of http",
+            "[domains.\"example.org\"]\nurl = \"http://example.org/http-bind\"\n",
+        ),
+        (
+            "password with / in the URL",
+            "[proxy]\nurl = \"http://juliet:pa/ss@proxy.example:3128\"\n",
+        ),
+        (
+            "password with # in the URL",
+            "[proxy]\nurl = \"http://juliet:pa#ss@proxy.example:3128\"\n",
+        ),
+        (
+            "password with %ff in the URL",
+            "[proxy]\nurl = \"http://juliet:pa%ffss@proxy.example:3128\"\n",
+        ),
         (
             "a roots file that is not there",
             "[tls]\nca_file = \"missing.pem\"\n[domains.\"example.org\"]\nurl = \"https://example.org/\"\n",
@@ -48,7 +75,10 @@ async fn odd_passwords_are_understood() {
     for password in ["p@ss@", "100%", "50%25", "a:b"] {
         let options = ProxyOptions::with_credentials("juliet", password);
         let proxy = HttpProxy::start(options, HttpTrick::None).await;
-        let domain = format!("[domains.\"example.org\"]\nurl = \"{}\"\n", cm.url("127.0.0.1"));
+        let domain = format!(
+            "[domains.\"example.org\"]\nurl = \"{}\"\n",
+            cm.url("127.0.0.1")
+        );
         let key = format!(
             "[proxy]\nurl = \"http://{}\"\nusername = \"juliet\"\npassword = \"{password}\"\n{domain}",
             proxy.addr()
@@ -56,7 +86,10 @@ async fn odd_passwords_are_understood() {
         let told = Case::new(&key).run().await;
         assert!(told.contains("can log in"), "{told}");
         if password != "50%25" {
-            let url = format!("[proxy]\nurl = \"http://juliet:{password}@{}\"\n{domain}", proxy.addr());
+            let url = format!(
+                "[proxy]\nurl = \"http://juliet:{password}@{}\"\n{domain}",
+                proxy.addr()
+            );
             let told = Case::new(&url).run().await;
             assert!(told.contains("can log in"), "{password}: {told}");
         }
@@ -68,10 +101,20 @@ async fn files() {
     let mut all = String::new();
     let secret = "[proxy]\nurl = \"http://proxy.example:3128\"\nusername = \"juliet\"\n";
     let exposed = Case::new("");
-    exposed.write("config.toml", &format!("{secret}password = \"hunter2\"\n"), 0o644);
-    all.push_str(&exposed.told("a configuration with a password that others can read").await);
+    exposed.write(
+        "config.toml",
+        &format!("{secret}password = \"hunter2\"\n"),
+        0o644,
+    );
+    all.push_str(
+        &exposed
+            .told("a configuration with a password that others can read")
+            .await,
+    );
 
-    let exposed = Case::new(&format!("{secret}password_file = \"password\"\n{NO_ADDRESS}"));
+    let exposed = Case::new(&format!(
+        "{secret}password_file = \"password\"\n{NO_ADDRESS}"
+    ));
     exposed.write("password", "hunter2\n", 0o644);
     all.push_str(&exposed.told("a password file that others can read").await);
     assert_snapshot!(all);
@@ -83,7 +126,11 @@ async fn files() {
     let own = Case::new("").by(&nobody);
     all.push_str(&own.told("a configuration of somebody else").await);
     let own = Case::new("").by(&nobody);
-    own.write("config.toml", &format!("{secret}password_file = \"password\"\n"), 0o644);
+    own.write(
+        "config.toml",
+        &format!("{secret}password_file = \"password\"\n"),
+        0o644,
+    );
     own.write("password", "hunter2\n", 0o600);
     all.push_str(&own.told("a password file of somebody else").await);
     assert_snapshot!("files_of_somebody_else", all);
@@ -106,7 +153,11 @@ async fn addresses() {
     all.push_str(&case.told_by_run("an address of another machine").await);
 
     let case = Case::new("").listening("unix:/nowhere/xbosh.socket");
-    all.push_str(&case.told_by_run("a socket in a folder that is not there").await);
+    all.push_str(
+        &case
+            .told_by_run("a socket in a folder that is not there")
+            .await,
+    );
     assert_snapshot!(all);
 
     let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
@@ -126,7 +177,9 @@ async fn addresses() {
 #[tokio::test(flavor = "multi_thread")]
 async fn status_sockets() {
     let mut all = String::new();
-    let case = Case::new(NO_ADDRESS).with_notes().with("XDG_RUNTIME_DIR", "");
+    let case = Case::new(NO_ADDRESS)
+        .with_notes()
+        .with("XDG_RUNTIME_DIR", "");
     all.push_str(&case.told_by_run("no runtime folder").await);
     // Switched off is no news.
     let case = Case::new(&format!("{NO_ADDRESS}[status]\nsocket = \"\"\n"));
@@ -138,9 +191,15 @@ async fn status_sockets() {
     all.push_str(&case.told_by_run("two instances").await);
     drop(other);
     assert!(case.path().join("xbosh.sock").exists());
-    all.push_str(&case.told_by_run("a socket that a killed xbosh left behind").await);
+    all.push_str(
+        &case
+            .told_by_run("a socket that a killed xbosh left behind")
+            .await,
+    );
 
-    let case = Case::new(NO_ADDRESS).with_notes().with("XDG_RUNTIME_DIR", "/nowhere");
+    let case = Case::new(NO_ADDRESS)
+        .with_notes()
+        .with("XDG_RUNTIME_DIR", "/nowhere");
     all.push_str(&case.told_by_run("a runtime folder that is not there").await);
     assert_snapshot!(all);
 }

@@ -143,7 +143,11 @@ async fn d03_jrd_instead() {
 #[tokio::test]
 async fn e20_a_login_page_is_called_one() {
     let world = World::new().await;
-    for page in ["<!DOCTYPE html><title>Welcome</title>", "\n<HTML>", "<html>Log in<br>"] {
+    for page in [
+        "<!DOCTYPE html><title>Welcome</title>",
+        "\n<HTML>",
+        "<html>Log in<br>",
+    ] {
         world.web.page(XRD, page);
         world.web.page(JRD, page);
         let said = "could not ask example.test for its BOSH address: a web page came in place of its host-meta, perhaps the \
