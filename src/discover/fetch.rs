@@ -256,7 +256,10 @@ async fn follow(
                 url = to
                     .filter(|to| is_safe(to) && !seen.contains(to) && seen.len() <= MAX_HOPS)
                     .ok_or_else(|| {
-                        failed("its web server redirects where xbosh must not go".into())
+                        failed(
+                            "its web server redirects where xbosh must not go, perhaps to the login page of this network"
+                                .into(),
+                        )
                     })?;
             }
             500..=599 => return Err(failed(format!("its web server says {status}"))),

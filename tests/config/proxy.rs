@@ -112,7 +112,7 @@ fn wrong_proxies() {
     assert_snapshot!(wrong("url = 'proxy.example:3128'"), @r#"config.toml:2:1: proxy.url must be "env", "none", or a URL with http://, https://, socks5:// or socks5h://"#);
     assert_snapshot!(wrong("url = 'http://me:hunt/er2@proxy.example'"), @r#"config.toml:2:1: proxy.url must be "env", "none", or a URL with http://, https://, socks5:// or socks5h://; a password with special characters belongs into proxy.password, or percent-encoded into the URL"#);
     assert_snapshot!(wrong("url = 'socks5://'"), @"config.toml:2:1: proxy.url names no host");
-    assert_snapshot!(wrong("url = 'http://me:%FF@proxy.example'"), @"config.toml:2:1: proxy.url has a user name or password that is not UTF-8");
+    assert_snapshot!(wrong("url = 'http://me:%FF@proxy.example'"), @"config.toml:2:1: proxy.url has a user name or password that is not UTF-8; a password with special characters belongs into proxy.password, or percent-encoded into the URL");
     assert_snapshot!(wrong("url = 5"), @"config.toml:2:1: proxy.url must be a string or a list of strings, not an integer");
     assert_snapshot!(wrong("url = []"), @r#"config.toml:2:1: proxy.url must name a proxy, or be "env" or "none""#);
     assert_snapshot!(wrong("url = ['none', 'http://a.example']"), @r#"config.toml:2:1: proxy.url may have "none", for no proxy, as its last item only"#);

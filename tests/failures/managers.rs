@@ -7,7 +7,7 @@ use xbosh_testkit::cm::{Cm, Fault, Profile, Rule, When};
 use xbosh_testkit::tls::Authority;
 use xbosh_testkit::xmpp::Server;
 
-use crate::support::{Case, DOMAIN};
+use crate::support::{Case, DOMAIN, no_tls};
 
 fn case(url: &str, more: &str, address: SocketAddr) -> Case {
     let config =
@@ -63,13 +63,10 @@ async fn answers() {
     let nobody: SocketAddr = ([127, 0, 0, 1], 1).into();
     let case_dead = case(&format!("https://{nobody}/http-bind"), "", nobody);
     all.push_str(&case_dead.told("nobody there").await);
-    let cm = Cm::start(&Server::new(DOMAIN), Profile::strict(), None).await;
-    let url = cm.url("127.0.0.1").replace("http:", "https:");
-    all.push_str(
-        &case(&url, "", cm.addr())
-            .told("https:// for a port that has no TLS")
-            .await,
-    );
+    let plain = no_tls().await;
+    let url = format!("https://{}/http-bind", plain.addr());
+    let case = case(&url, "", plain.addr());
+    all.push_str(&case.told("https:// for a port that has no TLS").await);
     assert_snapshot!(all);
 }
 

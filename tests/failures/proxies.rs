@@ -10,7 +10,7 @@ use xbosh_testkit::proxy::{
 use xbosh_testkit::tls::Authority;
 use xbosh_testkit::xmpp::Server;
 
-use crate::support::Case;
+use crate::support::{Case, no_tls};
 
 const URL: &str = "https://chat.example:5281/http-bind";
 
@@ -103,7 +103,7 @@ async fn http() {
         let proxy = HttpProxy::start(options, trick).await;
         all.push_str(&case("http", proxy.addr(), login, url).told(name).await);
     }
-    let proxy = HttpProxy::start(open(), HttpTrick::None).await;
+    let proxy = no_tls().await;
     let case = case("https", proxy.addr(), "", URL);
     all.push_str(&case.told("https:// for a proxy that has no TLS").await);
     assert_snapshot!(all);

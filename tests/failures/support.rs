@@ -9,8 +9,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
+use xbosh_testkit::Service;
 use xbosh_testkit::client::{Client, ClientError, Place};
 
 /// The domain that everything is about.
@@ -251,6 +252,19 @@ fn date_behind(text: &str, before: &str) -> String {
         out.push_str(rest);
     }
     out
+}
+
+/// A web server that is told something that is not HTTP.
+pub(crate) async fn no_tls() -> Service {
+    Service::start(|mut stream| async move {
+        if matches!(stream.read(&mut [0; 4096]).await, Ok(1..)) {
+            // The client may have gone.
+            let _ = stream
+                .write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+                .await;
+        }
+    })
+    .await
 }
 
 /// Past the test runner's capture.
