@@ -158,6 +158,14 @@ impl ConnectError {
         }
     }
 
+    /// E-50: no time is left for it.
+    pub(crate) fn out_of_time(target: String) -> Self {
+        Self::CmUnreachable {
+            target,
+            source: io::ErrorKind::TimedOut.into(),
+        }
+    }
+
     /// As the session core takes it. Nothing of a request was sent yet.
     #[must_use]
     pub fn into_failure(self) -> Failure {
