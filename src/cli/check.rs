@@ -72,7 +72,8 @@ fn closing(report: &Report) -> String {
         false => format!("A client cannot reach {} this way.\n", report.domain),
     });
     for advice in &report.advice {
-        if advice.starts_with('[') {
+        // The rest are sentences.
+        if advice.starts_with('[') || advice.starts_with("allowed_domains") {
             text.push_str("\nIn ~/.config/xbosh/config.toml:\n");
         } else {
             text.push('\n');
