@@ -333,9 +333,13 @@ impl Steps<'_> {
     /// The way out in words; no credentials.
     fn words(&self, routes: &[Route]) -> String {
         let source = match &self.walk.config.domain(&self.walk.domain).proxy.source {
-            ProxySource::Env(_) => "from the environment",
-            ProxySource::None | ProxySource::Url(_) | ProxySource::List(_) => "proxy.url",
+            ProxySource::Env(_) => routes.iter().find_map(|route| match route {
+                Route::Via(upstream) => Some(upstream.set_by.url()),
+                Route::Direct => None,
+            }),
+            ProxySource::None | ProxySource::Url(_) | ProxySource::List(_) => Some("proxy.url"),
         };
+        let source = source.unwrap_or("from the environment");
         let words = routes.iter().map(|route| match route {
             Route::Direct => "direct, no proxy".to_owned(),
             Route::Via(upstream) => {

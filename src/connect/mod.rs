@@ -39,7 +39,7 @@ pub(crate) use http_proxy::{auth_refused, not_http};
 pub(crate) use local::address_is_gone;
 pub use login::Login;
 pub(crate) use login::{Round, Sent};
-pub use route::{ProxyKind, Route, Upstream, authority, check_credentials, from_userinfo};
+pub use route::{ProxyKind, Route, SetBy, Upstream, authority, check_credentials, from_userinfo};
 pub use verify::CertificateName;
 pub(crate) use words::schemes;
 
@@ -444,6 +444,7 @@ impl Connector {
             .await
             .map_err(|source| ConnectError::ProxyUnreachable {
                 proxy: proxy.clone(),
+                set_by: upstream.set_by,
                 source,
             })?;
         let local = local::of(&stream);
@@ -473,7 +474,7 @@ fn may_speak_tls(source: &config::ProxySource) -> bool {
         config::ProxySource::Env(env) => [&env.https, &env.http, &env.all]
             .into_iter()
             .flatten()
-            .any(|value| value.to_ascii_lowercase().contains("https:")),
+            .any(|set| set.value.to_ascii_lowercase().contains("https:")),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use url::Url;
 use xbosh::check::{HopName, Outcome, Report, Walk, check};
-use xbosh::config::{Config, Proxy, ProxySource};
+use xbosh::config::{Config, Proxy, ProxyEnv, ProxySource, ProxyVariable};
 use xbosh::driver::Sidecar;
 use xbosh_testkit::client::{Account, Client, ClientError, Mechanism};
 use xbosh_testkit::cm::{Cm, Fault, Profile, Rule, When};
@@ -360,6 +360,40 @@ async fn before_there_is_an_address() {
     ] {
         let mut named = Named::new(trick, &[links]).await;
         change(&mut named);
+        let report = named.walk().await;
+        all.push_str(&format!("== {name}\n{}", named.shown(&report)));
+        assert_told(&named.config, &user, &report).await;
+    }
+    assert_snapshot!(all);
+}
+
+/// A proxy that the environment names: every sentence of a failure at it names the variable, and no key that nobody has set.
+#[tokio::test]
+async fn a_proxy_from_the_environment() {
+    let user = Account::new("user", NAMED, "password");
+    let garbage = HttpTrick::Answer("SSH-2.0-OpenSSH\r\n".into());
+    let ntlm = HttpTrick::Challenges("Proxy-Authenticate: NTLM\r\n".into());
+    let mut all = String::new();
+    for (name, trick, login) in [
+        ("wrong password", HttpTrick::None, "juliet:wrong@"),
+        ("no password", HttpTrick::None, ""),
+        ("NTLM", ntlm, ""),
+        ("no HTTP", garbage, ""),
+        ("none there", HttpTrick::None, "nobody"),
+    ] {
+        let mut named = Named::new(trick, &[FAR]).await;
+        let value = match login {
+            "nobody" => "127.0.0.1:1".to_owned(),
+            login => format!("http://{login}{}", named.proxy.addr()),
+        };
+        let variable = ProxyVariable {
+            name: "https_proxy",
+            value,
+        };
+        named.config.proxy.source = ProxySource::Env(ProxyEnv {
+            https: Some(variable),
+            ..ProxyEnv::default()
+        });
         let report = named.walk().await;
         all.push_str(&format!("== {name}\n{}", named.shown(&report)));
         assert_told(&named.config, &user, &report).await;
