@@ -11,6 +11,7 @@ mod session;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustls::pki_types::UnixTime;
 use tokio::time::Instant;
 use url::Url;
 
@@ -18,9 +19,9 @@ pub use report::{Hop, HopName, Outcome, Report};
 
 use crate::bosh::FailureKind;
 use crate::config::{Config, ProxySource};
-use crate::connect::{ConnectError, Connection, Connector, Route};
+use crate::connect::{self, ConnectError, Connection, Connector, Route};
 use crate::discover::{DiscoverError, Discovery, Found};
-use crate::driver::{Ways, no_address, plain};
+use crate::driver::{Ways, in_detail, no_address, plain, way_out};
 use crate::stream::error::{FaultReason, fault};
 
 /// Longest time for one hop, retries of what is below included.
@@ -41,6 +42,8 @@ pub struct Walk {
     pub long: bool,
     /// Port of the domain's web server, 443 everywhere but in tests.
     pub web_port: u16,
+    /// The way out of a sidecar that runs, as [`crate::status::Report::way`] tells it.
+    pub running: Option<String>,
 }
 
 /// Walks to the server of a domain. Ends the session that it opens. Nothing is logged; each hop is given to `tell`
@@ -168,12 +171,45 @@ impl Steps<'_> {
             Ok(routes) => {
                 let words = self.words(&routes);
                 report.ok(HopName::Way, None, words.clone());
+                self.running(report);
                 self.told_way = Some(words);
                 true
             }
             Err(error) => {
                 report.fail(HopName::Config, "E-18", error.to_string());
                 false
+            }
+        }
+    }
+
+    /// A service does not see what the shell sees.
+    fn running(&self, report: &mut Report) {
+        let config = &self.walk.config;
+        let own = config.domain(&self.walk.domain).proxy.source != config.proxy.source;
+        if let Some(running) = &self.walk.running
+            && !own
+            && *running != way_out(config)
+        {
+            let text = format!(
+                "the xbosh that runs here goes out another way ({running}): what follows is not what its clients find; set proxy.url in the configuration that it reads, and reload it"
+            );
+            report.note(HopName::Way, text);
+        }
+    }
+
+    /// What the proxy said of logins on the way.
+    fn logins(&self, report: &mut Report, ways: &Ways, url: &Url) {
+        let connector = ways.to(url);
+        let routes = connector.routes(url).unwrap_or_default();
+        for route in &routes {
+            if let Route::Via(upstream) = route
+                && let Some((offers, used)) = connector.learnt(upstream)
+            {
+                let (proxy, offers) = (upstream.authority(), offers.join(", "));
+                let text = format!("{proxy} offers the logins {offers}; {used} is used");
+                if !report.hops.iter().any(|hop| hop.text == text) {
+                    report.note(HopName::Proxy, text);
+                }
             }
         }
     }
@@ -262,6 +298,7 @@ impl Steps<'_> {
         match connected.unwrap_or_else(|| Err(ConnectError::out_of_time(authority(url)))) {
             Ok(connection) => {
                 tell_connection(report, url, &connection);
+                self.logins(report, ways, url);
                 Reached::Yes
             }
             Err(error) => {
@@ -318,6 +355,7 @@ impl Steps<'_> {
             probe.long_poll(report).await;
         }
         probe.end(report).await;
+        self.logins(report, ways, url);
         if self.walk.long {
             probe.large_body(report).await;
         }
@@ -340,18 +378,7 @@ impl Steps<'_> {
             ProxySource::None | ProxySource::Url(_) | ProxySource::List(_) => Some("proxy.url"),
         };
         let source = source.unwrap_or("from the environment");
-        let words = routes.iter().map(|route| match route {
-            Route::Direct => "direct, no proxy".to_owned(),
-            Route::Via(upstream) => {
-                let login = match &upstream.credentials {
-                    Some(_) if upstream.isolated => "with a login of its own for each client",
-                    Some(_) => "with user name and password",
-                    None => "without password",
-                };
-                format!("{} {}, {login}", upstream.kind, upstream.authority())
-            }
-        });
-        let words: Vec<String> = words.collect();
+        let words: Vec<String> = routes.iter().map(in_detail).collect();
         format!("{} ({source})", words.join("; else "))
     }
 }
@@ -384,9 +411,18 @@ fn tell_connection(report: &mut Report, url: &Url, connection: &Connection) {
         None => version.to_owned(),
     };
     report.ok(HopName::Tls, Some(took), text);
-    if let Some(product) = about.as_ref().and_then(certificate::About::inspector) {
+    let (Some(about), Some(certificate)) = (&about, &connection.certificate) else {
+        return;
+    };
+    let reads = "it can read what you send, your password too unless the login is SCRAM";
+    if let Some(product) = about.inspector() {
+        let text =
+            format!("this certificate looks like one of an inspecting proxy ({product}): {reads}");
+        report.note(HopName::Tls, text);
+    } else if !connect::is_public(certificate, &connection.intermediates, UnixTime::now()) {
+        let issuer = about.issuer();
         let text = format!(
-            "this certificate looks like one of an inspecting proxy ({product}): it can read what you send, your password too unless the login is SCRAM"
+            "{issuer} is no public authority that xbosh knows, but this machine or tls.ca_file trusts it: as it should be if it is the server's own; if it is that of your network, a proxy there inspects TLS, and {reads}"
         );
         report.note(HopName::Tls, text);
     }

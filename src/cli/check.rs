@@ -30,7 +30,11 @@ pub(super) fn run(args: CheckArgs) -> ExitCode {
         file,
         warnings,
     } = loaded;
+    // Nothing runs: nothing to compare with.
+    let running = config.status.socket.as_deref();
+    let running = running.and_then(|socket| super::status::ask(socket).ok());
     let walk = Walk {
+        running: running.and_then(|(_, report)| report.way),
         config,
         file,
         warnings,

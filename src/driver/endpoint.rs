@@ -10,7 +10,7 @@ use super::clock;
 use super::habits::Habits;
 use crate::bridge;
 use crate::config::{Config, Domain};
-use crate::connect::{CertificateName, ConnectError, Connector, Route};
+use crate::connect::{self, CertificateName, ConnectError, Connector, Route};
 use crate::discover::Discovery;
 use crate::http::{ClientOptions, SessionClient, Target};
 use crate::stream::error::FaultReason;
@@ -61,8 +61,40 @@ impl Resolved {
     }
 }
 
+/// The way out for people: to an https address of a domain without a proxy of its own.
+pub(crate) fn way_out(config: &Config) -> String {
+    // No host's name, so that no exception but `*` is for it.
+    let anywhere = Url::parse("https://xbosh.invalid/").map_err(|error| error.to_string());
+    let routes = anywhere.and_then(|url| {
+        let routes = connect::route::routes(&config.proxy, &url);
+        routes.map_err(|error| error.to_string())
+    });
+    match routes {
+        Ok(routes) => {
+            let words: Vec<String> = routes.iter().map(in_detail).collect();
+            words.join("; else ")
+        }
+        Err(error) => error,
+    }
+}
+
+/// One way for people, with whether there is a login, and no more of it.
+pub(crate) fn in_detail(route: &Route) -> String {
+    match route {
+        Route::Direct => "direct, no proxy".to_owned(),
+        Route::Via(upstream) => {
+            let login = match &upstream.credentials {
+                Some(_) if upstream.isolated => "with a login of its own for each client",
+                Some(_) => "with user name and password",
+                None => "without password",
+            };
+            format!("{} {}, {login}", upstream.kind, upstream.authority())
+        }
+    }
+}
+
 /// Ways for people, in the order in which they are tried; no credentials.
-pub(crate) fn in_words(routes: &[Route]) -> String {
+fn in_words(routes: &[Route]) -> String {
     let words = routes.iter().map(|route| match route {
         Route::Direct => "direct".to_owned(),
         Route::Via(upstream) => format!("{} {}", upstream.kind, upstream.authority()),

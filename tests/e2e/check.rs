@@ -10,7 +10,9 @@ use xbosh::config::{Config, Proxy, ProxyEnv, ProxySource, ProxyVariable};
 use xbosh::driver::Sidecar;
 use xbosh_testkit::client::{Account, Client, ClientError, Mechanism};
 use xbosh_testkit::cm::{Cm, Fault, Profile, Rule, When};
-use xbosh_testkit::proxy::{HttpProxy, HttpTrick, ProxyOptions, Socks5Proxy, SocksTrick};
+use xbosh_testkit::proxy::{
+    DigestRules, HttpProxy, HttpTrick, ProxyOptions, Socks5Proxy, SocksTrick,
+};
 use xbosh_testkit::tls::Authority;
 use xbosh_testkit::web::{BOSH, WebHost, xrd};
 
@@ -42,6 +44,7 @@ async fn walk_to(domain: &str, config: &Config, long: bool) -> Report {
         domain: domain.into(),
         long,
         web_port: 443,
+        running: None,
     };
     let mut told = 0;
     let report = check(walk, |_| told += 1).await;
@@ -436,6 +439,83 @@ async fn d06_no_address_works() {
     assert_snapshot!(named.shown(&report));
     let user = Account::new("user", NAMED, "password");
     assert_told(&named.config, &user, &report).await;
+}
+
+/// Who signed the certificate is told where that is no public authority: as an inspecting proxy's where its name is that of
+/// such a product, else as what it may be.
+#[tokio::test]
+async fn certificates_of_the_network() {
+    for (authority, told) in [
+        (
+            "Zscaler Intermediate Root CA",
+            "this certificate looks like one of an inspecting proxy (Zscaler Intermediate Root CA): it can read what you send",
+        ),
+        (
+            "Capulet Corp. Root",
+            "Capulet Corp. Root is no public authority that xbosh knows, but this machine or tls.ca_file trusts it",
+        ),
+    ] {
+        let authority = Authority::named(authority);
+        let acceptor = authority.acceptor(&["127.0.0.1"]);
+        let cm = Cm::start(&server(), Profile::strict(), Some(acceptor)).await;
+        let folder = tempfile::tempdir().unwrap();
+        let ca_file = folder.path().join("ca.pem");
+        std::fs::write(&ca_file, authority.pem()).unwrap();
+        let mut config = config(&cm.url("127.0.0.1"), direct());
+        config.domains.get_mut(DOMAIN).unwrap().tls.ca_file = Some(ca_file);
+        let report = walk(&config, false).await;
+        assert!(report.ok, "{report:?}");
+        let notes: Vec<_> = report
+            .hops
+            .iter()
+            .filter(|hop| hop.outcome == Outcome::Note)
+            .collect();
+        let [note] = notes[..] else {
+            panic!("{report:?}");
+        };
+        assert!(
+            note.hop == HopName::Tls && note.text.starts_with(told),
+            "{note}"
+        );
+    }
+}
+
+/// What the proxy offers is told where it had to ask: by CONNECT at once, else once there is a session.
+#[tokio::test]
+async fn the_logins_that_a_proxy_offers() {
+    let secure = Authority::new();
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = folder.path().join("ca.pem");
+    std::fs::write(&ca_file, secure.pem()).unwrap();
+    for tls in [None, Some(secure.acceptor(&["127.0.0.1"]))] {
+        let cm = Cm::start(&server(), Profile::strict(), tls).await;
+        for (preemptive, trick, told) in [
+            (true, HttpTrick::None, None),
+            (
+                false,
+                HttpTrick::None,
+                Some("offers the logins Basic; Basic is used"),
+            ),
+            (
+                true,
+                HttpTrick::Digest(DigestRules::default()),
+                Some("offers the logins Digest; Digest is used"),
+            ),
+        ] {
+            let options = ProxyOptions::with_credentials("juliet", "secret");
+            let proxy = HttpProxy::start(options, trick).await;
+            let mut way = through("http", proxy.addr(), "juliet:secret@");
+            way.preemptive = preemptive;
+            let mut config = config(&cm.url("127.0.0.1"), way);
+            config.domains.get_mut(DOMAIN).unwrap().tls.ca_file = Some(ca_file.clone());
+            let report = walk(&config, false).await;
+            assert!(report.ok, "{report:?}");
+            let said = notes_of(&report, HopName::Proxy);
+            let said = said.iter().filter(|text| text.contains("offers"));
+            let expected = told.map(|told| format!("{} {told}", proxy.addr()));
+            assert!(said.eq(&expected), "{report:?}");
+        }
+    }
 }
 
 /// The proxy refuses the port of the configured address: which of those that the domain names it allows is said, with the
