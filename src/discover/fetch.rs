@@ -118,6 +118,23 @@ impl DiscoverError {
         }
     }
 
+    /// E-20: nothing came from the domain's web server.
+    pub(crate) fn silent(domain: &str) -> Self {
+        Self::Failed {
+            domain: domain.to_owned(),
+            said: "its web server did not answer in time".into(),
+        }
+    }
+
+    /// What failed on the way there, if it was the way.
+    #[must_use]
+    pub fn kind(&self) -> Option<FailureKind> {
+        match self {
+            Self::Proxy(error) | Self::Unreachable { source: error, .. } => Some(error.kind()),
+            Self::Failed { .. } | Self::NoAddress { .. } => None,
+        }
+    }
+
     /// Whether asking once more may help (E-20).
     pub(super) fn is_passing(&self) -> bool {
         match self {
@@ -225,7 +242,7 @@ async fn document(
     let url = Url::parse(&url).map_err(|_| failed("its name makes no web address".into()))?;
     match tokio::time::timeout(LIMIT, follow(connector, domain, url, accept)).await {
         Ok(answer) => answer,
-        Err(_) => Err(failed("its web server did not answer in time".into())),
+        Err(_) => Err(DiscoverError::silent(domain)),
     }
 }
 

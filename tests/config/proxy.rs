@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 use secrecy::ExposeSecret as _;
-use xbosh::config::{Flags, Proxy, ProxySource};
+use xbosh::config::{Flags, Proxy, ProxySource, ProxyVariable};
 
 use crate::support::{Folder, config, mistake};
 
@@ -10,7 +10,11 @@ use crate::support::{Folder, config, mistake};
 fn shown(proxy: &Proxy) -> String {
     let source = match &proxy.source {
         ProxySource::Url(url) => url.to_string(),
-        ProxySource::Env(env) => format!("{:?} {:?} {:?}", env.https, env.http, env.all),
+        ProxySource::Env(env) => {
+            let value = |set: &Option<ProxyVariable>| set.as_ref().map(|set| set.value.clone());
+            let [https, http, all] = [&env.https, &env.http, &env.all].map(value);
+            format!("{https:?} {http:?} {all:?}")
+        }
         ProxySource::None => "none".into(),
         ProxySource::List(list) => {
             let urls: Vec<&str> = list.urls.iter().map(url::Url::as_str).collect();
