@@ -2,7 +2,7 @@
 
 use super::{Report, Walk};
 use crate::config::ProxySource;
-use crate::connect::error::UNSPOKEN;
+use crate::connect::error::{UNSPOKEN, UNTRUSTED};
 use crate::stream::error::FaultReason;
 
 /// Lines for the configuration.
@@ -23,8 +23,9 @@ pub(super) fn after_failure(report: &mut Report, walk: &Walk, failed: FaultReaso
         walk.config.domain(&walk.domain).proxy.source,
         ProxySource::Env(_)
     );
+    let said = |words: &str| report.hops.iter().any(|hop| hop.text.contains(words));
     let lines = match failed {
-        FaultReason::ProxyAuth if report.hops.iter().any(|hop| hop.text.contains(UNSPOKEN)) => {
+        FaultReason::ProxyAuth if said(UNSPOKEN) => {
             "[proxy]\nurl = \"http://127.0.0.1:3129\"    # where cntlm or px listens"
         }
         FaultReason::ProxyAuth => {
@@ -33,7 +34,11 @@ pub(super) fn after_failure(report: &mut Report, walk: &Walk, failed: FaultReaso
         FaultReason::ProxyUnreachable | FaultReason::ProxyProtocol => {
             "[proxy]\nurl = \"http://HOST:PORT\"    # or https://, socks5://, or \"none\" for no proxy"
         }
-        FaultReason::TlsCertificate => {
+        FaultReason::TlsCertificate if said(UNTRUSTED) && said("proxy.ca_file") => {
+            "[proxy]\nca_file = \"/path/of/the/authority.pem\"    # only if you trust who issued it"
+        }
+        // Another authority does not help against a wrong date or name.
+        FaultReason::TlsCertificate if said(UNTRUSTED) => {
             "[tls]\nca_file = \"/path/of/the/authority.pem\"    # only if you trust who issued it"
         }
         FaultReason::CmUnreachable if from_environment => {

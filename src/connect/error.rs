@@ -8,6 +8,9 @@ use crate::bosh::failure::{Failure, FailureKind};
 /// What tells [`ConnectError::ProxyScheme`] from a wrong password in the same row.
 pub(crate) const UNSPOKEN: &str = "wants a login that xbosh does not speak";
 
+/// What tells a certificate that another authority would help from others in the same row.
+pub(crate) const UNTRUSTED: &str = "nobody this machine trusts has signed it";
+
 /// A failure to reach the connection manager. `Display` is one sentence: the hop, what it said, what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::error::{ConnectError, plain};
+use super::error::{ConnectError, UNTRUSTED, plain};
 use super::verify::{Describing, Untrusted};
 use crate::config::Tls;
 
@@ -254,7 +254,7 @@ fn unknown_issuer(names: &str, hop: Hop) -> String {
         Hop::Proxy => "the proxy has its own authority",
     };
     format!(
-        "nobody this machine trusts has signed it{names}; if {whose}, add that root to {}",
+        "{UNTRUSTED}{names}; if {whose}, add that root to {}",
         hop.ca_file()
     )
 }

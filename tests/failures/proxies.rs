@@ -171,3 +171,27 @@ async fn silent() {
     let told = case("http", hole.addr(), "", URL).run().await;
     assert_snapshot!(format!("== a silent proxy\n{told}"));
 }
+
+/// What the environment says, the configuration is not blamed for.
+#[tokio::test(flavor = "multi_thread")]
+async fn environment() {
+    let options = ProxyOptions::with_credentials("juliet", "secret");
+    let proxy = HttpProxy::start(options, HttpTrick::None).await;
+    let strict = proxy.addr();
+    let nobody: SocketAddr = ([127, 0, 0, 1], 1).into();
+    let mut all = String::new();
+    for (name, variable, proxy, login) in [
+        ("wrong password", "HTTPS_PROXY", strict, "juliet:wrong@"),
+        ("no password", "https_proxy", strict, ""),
+        ("dead proxy", "ALL_PROXY", nobody, ""),
+    ] {
+        let case = Case::new(&format!("[domains.\"example.org\"]\nurl = \"{URL}\"\n"));
+        let case = case
+            .named(proxy, "proxy.example:3128")
+            .with(variable, &format!("http://{login}{proxy}"));
+        all.push_str(&case.told(&format!("{variable}, {name}")).await);
+    }
+    let case = Case::new("").with("HTTPS_PROXY", "http://juliet:pa/ss@proxy.example:3128");
+    all.push_str(&case.told("HTTPS_PROXY that is no address").await);
+    assert_snapshot!(all);
+}
