@@ -128,3 +128,32 @@ async fn what_is_taken_out_is_told_once() {
         );
     }
 }
+
+/// HAProxy and Kubernetes look every few seconds whether the port is there: a line for each look would fill the log.
+#[tokio::test]
+async fn a_look_at_the_port_is_not_logged() {
+    use xbosh_testkit::client::Client;
+    use xbosh_testkit::cm::{Cm, Profile};
+    use xbosh_testkit::xmpp::Server;
+
+    let cm = Cm::start(&Server::new("a.test"), Profile::strict(), None).await;
+    let config = format!(
+        "[discovery]\nhost_meta = false\n[domains.\"a.test\"]\nurl = {:?}\n",
+        cm.url("127.0.0.1")
+    );
+    let xbosh = std::path::Path::new(env!("CARGO_BIN_EXE_xbosh"));
+    let mut sidecar = xbosh_testkit::real::Sidecar::start(xbosh, &config).unwrap();
+    for _ in 0..3 {
+        drop(std::net::TcpStream::connect(sidecar.addr()).unwrap());
+    }
+    // One that has said something is told of.
+    let mut client = Client::connect(sidecar.addr(), "a.test").await.unwrap();
+    client.open().await.unwrap();
+    client.vanish();
+    cm.until(|posts| posts.iter().any(|post| post.body.contains("terminate")))
+        .await;
+    sidecar.terminate().unwrap();
+    sidecar.wait(std::time::Duration::from_secs(20)).unwrap();
+    let log = sidecar.log();
+    assert_eq!(log.matches("client went away").count(), 1, "{log}");
+}

@@ -10,7 +10,7 @@ use super::{Bridge, CLOSE_LIMIT, Event, Mode, Sasl, Stage};
 use crate::stream::classify::{Kind, Sasl1, Sasl2};
 use crate::stream::error::FaultReason;
 use crate::stream::error::remote::sanitise_remote_error;
-use crate::stream::features::{add_feature, filter_features};
+use crate::stream::features::{UNREADABLE, add_feature, filter_features};
 use crate::stream::{classify, inline, look, ns};
 use crate::xml::Element;
 
@@ -231,11 +231,7 @@ impl Bridge {
     pub(super) fn give_features(&mut self, features: &[u8], now: Instant) {
         let filter = self.filter();
         let Ok(filtered) = filter_features(features, &filter) else {
-            return self.fail(
-                FaultReason::BadReply,
-                Some("its stream features are not readable"),
-                now,
-            );
+            return self.fail(FaultReason::BadReply, Some(UNREADABLE), now);
         };
         let offers_tls = self.offers_tls();
         if filtered.facts.filtered_out() && !(filtered.facts.plain_hidden && offers_tls) {

@@ -131,15 +131,30 @@ impl std::fmt::Debug for ProxyList {
     }
 }
 
+/// A variable of the environment that names a proxy.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProxyVariable {
+    /// As it was written: `HTTPS_PROXY` or `https_proxy`.
+    pub name: &'static str,
+    /// May hold userinfo.
+    pub value: String,
+}
+
+impl std::fmt::Debug for ProxyVariable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("ProxyVariable").field(&self.name).finish()
+    }
+}
+
 /// The proxy variables of the environment, read once at load time. Values may hold userinfo.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct ProxyEnv {
     /// `HTTPS_PROXY` or `https_proxy`.
-    pub https: Option<String>,
+    pub https: Option<ProxyVariable>,
     /// `HTTP_PROXY` or `http_proxy`.
-    pub http: Option<String>,
+    pub http: Option<ProxyVariable>,
     /// `ALL_PROXY` or `all_proxy`.
-    pub all: Option<String>,
+    pub all: Option<ProxyVariable>,
     /// `NO_PROXY` or `no_proxy`.
     pub no_proxy: Option<String>,
 }

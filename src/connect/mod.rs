@@ -40,8 +40,9 @@ pub(crate) use http_proxy::{auth_refused, not_http};
 pub(crate) use local::address_is_gone;
 pub use login::Login;
 pub(crate) use login::{Round, Sent};
-pub use route::{ProxyKind, Route, Upstream, authority, check_credentials, from_userinfo};
+pub use route::{ProxyKind, Route, SetBy, Upstream, authority, check_credentials, from_userinfo};
 pub use verify::CertificateName;
+pub(crate) use verify::is_public;
 pub(crate) use words::schemes;
 
 use self::order::Silent;
@@ -85,6 +86,8 @@ pub struct Connection {
     pub local: Option<IpAddr>,
     /// The manager's own certificate as DER, over TLS.
     pub certificate: Option<Vec<u8>>,
+    /// What it showed beside that.
+    pub intermediates: Vec<Vec<u8>>,
     /// The way that was taken.
     pub way: Route,
     /// How long it took.
@@ -342,6 +345,7 @@ impl Connector {
                             absolute_form: Some((upstream, login)),
                             local,
                             certificate: None,
+                            intermediates: Vec::new(),
                             way,
                             took,
                         });
@@ -359,6 +363,7 @@ impl Connector {
                 absolute_form: None,
                 local,
                 certificate: None,
+                intermediates: Vec::new(),
                 way,
                 took,
             });
@@ -371,12 +376,15 @@ impl Connector {
         let before = took.dial + took.proxy.unwrap_or_default();
         took.tls = version.map(|version| (began.elapsed() - before, version));
         let shown = session.peer_certificates();
-        let certificate = shown.and_then(|chain| Some(chain.first()?.to_vec()));
+        let mut shown = shown.unwrap_or_default().iter().map(|der| der.to_vec());
+        let certificate = shown.next();
+        let intermediates = shown.collect();
         Ok(Connection {
             stream: Box::new(stream),
             absolute_form: None,
             local,
             certificate,
+            intermediates,
             way,
             took,
         })
@@ -402,6 +410,11 @@ impl Connector {
             // Whether its refusal leaves the connection open is not worth finding out.
             (stream, local) = self.dial_proxy(upstream).await?;
         }
+    }
+
+    /// What a proxy was seen to offer, and how we log in there.
+    pub(crate) fn learnt(&self, upstream: &Upstream) -> Option<(Vec<String>, &'static str)> {
+        self.login(upstream).learnt()
     }
 
     /// What is known of logging in to this proxy.
@@ -450,6 +463,7 @@ impl Connector {
             .await
             .map_err(|source| ConnectError::ProxyUnreachable {
                 proxy: proxy.clone(),
+                set_by: upstream.set_by,
                 source,
             })?;
         let local = local::of(&stream);
@@ -479,7 +493,7 @@ fn may_speak_tls(source: &config::ProxySource) -> bool {
         config::ProxySource::Env(env) => [&env.https, &env.http, &env.all]
             .into_iter()
             .flatten()
-            .any(|value| value.to_ascii_lowercase().contains("https:")),
+            .any(|set| set.value.to_ascii_lowercase().contains("https:")),
     }
 }
 

@@ -118,6 +118,23 @@ impl DiscoverError {
         }
     }
 
+    /// E-20: nothing came from the domain's web server.
+    pub(crate) fn silent(domain: &str) -> Self {
+        Self::Failed {
+            domain: domain.to_owned(),
+            said: "its web server did not answer in time".into(),
+        }
+    }
+
+    /// What failed on the way there, if it was the way.
+    #[must_use]
+    pub fn kind(&self) -> Option<FailureKind> {
+        match self {
+            Self::Proxy(error) | Self::Unreachable { source: error, .. } => Some(error.kind()),
+            Self::Failed { .. } | Self::NoAddress { .. } => None,
+        }
+    }
+
     /// Whether asking once more may help (E-20).
     pub(super) fn is_passing(&self) -> bool {
         match self {
@@ -140,6 +157,7 @@ pub(super) async fn host_meta(
     port: u16,
 ) -> Result<Answer, DiscoverError> {
     let xrd = document(connector, domain, port, "host-meta", "application/xrd+xml").await?;
+    let mut page = false;
     let said = match xrd {
         Ok((body, fresh)) => match read_xrd(&body) {
             Ok(links) if usable(&links) => {
@@ -150,7 +168,10 @@ pub(super) async fn host_meta(
                 });
             }
             Ok(links) => nothing_usable(&links),
-            Err(error) => format!("its host-meta: {error}"),
+            Err(error) => {
+                page = is_web_page(&body);
+                format!("its host-meta: {error}")
+            }
         },
         Err(status) => status,
     };
@@ -166,11 +187,26 @@ pub(super) async fn host_meta(
             source: Source::Jrd,
             fresh,
         }),
+        // It says nothing of the domain, and may be another one in a moment.
+        _ if page => Err(DiscoverError::Failed {
+            domain: domain.to_owned(),
+            said: "a web page came in place of its host-meta, perhaps the login page of this network, which a browser shows"
+                .into(),
+        }),
         _ => Err(DiscoverError::NoAddress {
             domain: domain.to_owned(),
             said,
         }),
     }
+}
+
+/// For people, not for programs.
+fn is_web_page(body: &[u8]) -> bool {
+    let text = body.trim_ascii_start();
+    ["<!doctype html", "<html"].iter().any(|start| {
+        text.get(..start.len())
+            .is_some_and(|text| text.eq_ignore_ascii_case(start.as_bytes()))
+    })
 }
 
 fn usable(links: &[Link]) -> bool {
@@ -206,7 +242,7 @@ async fn document(
     let url = Url::parse(&url).map_err(|_| failed("its name makes no web address".into()))?;
     match tokio::time::timeout(LIMIT, follow(connector, domain, url, accept)).await {
         Ok(answer) => answer,
-        Err(_) => Err(failed("its web server did not answer in time".into())),
+        Err(_) => Err(DiscoverError::silent(domain)),
     }
 }
 
@@ -237,7 +273,10 @@ async fn follow(
                 url = to
                     .filter(|to| is_safe(to) && !seen.contains(to) && seen.len() <= MAX_HOPS)
                     .ok_or_else(|| {
-                        failed("its web server redirects where xbosh must not go".into())
+                        failed(
+                            "its web server redirects where xbosh must not go, perhaps to the login page of this network"
+                                .into(),
+                        )
                     })?;
             }
             500..=599 => return Err(failed(format!("its web server says {status}"))),

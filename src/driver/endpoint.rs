@@ -11,7 +11,7 @@ use super::habits::Habits;
 use crate::bosh::Way;
 use crate::bridge;
 use crate::config::{Config, Domain};
-use crate::connect::{CertificateName, ConnectError, Connector, ProxyKind, Route};
+use crate::connect::{self, CertificateName, ConnectError, Connector, ProxyKind, Route};
 use crate::discover::Discovery;
 use crate::http::{ClientOptions, SessionClient, Target};
 use crate::stream::error::FaultReason;
@@ -47,9 +47,7 @@ struct Known {
 pub(super) struct Resolved {
     pub(super) endpoint: bridge::Endpoint,
     pub(super) url: Url,
-    /// For hosts that the domain or the configuration vouches for.
-    connector: Connector,
-    vouched: Vec<Url>,
+    ways: Ways,
     /// The address was found, not configured.
     pub(super) discovered: bool,
 }
@@ -57,20 +55,73 @@ pub(super) struct Resolved {
 impl Resolved {
     /// The way out, for people.
     pub(super) fn way(&self) -> String {
-        match self.connector.routes(&self.url) {
-            Ok(routes) => {
-                let words = routes.iter().map(|route| match route {
-                    Route::Direct => "direct".to_owned(),
-                    Route::Via(upstream) => format!("{} {}", upstream.kind, upstream.authority()),
-                });
-                words.collect::<Vec<_>>().join(", else ")
-            }
+        match self.ways.connector.routes(&self.url) {
+            Ok(routes) => in_words(&routes),
             Err(error) => error.to_string(),
+        }
+    }
+}
+
+/// The way out for people: to an https address of a domain without a proxy of its own.
+pub(crate) fn way_out(config: &Config) -> String {
+    // No host's name, so that no exception but `*` is for it.
+    let anywhere = Url::parse("https://xbosh.invalid/").map_err(|error| error.to_string());
+    let routes = anywhere.and_then(|url| {
+        let routes = connect::route::routes(&config.proxy, &url);
+        routes.map_err(|error| error.to_string())
+    });
+    match routes {
+        Ok(routes) => {
+            let words: Vec<String> = routes.iter().map(in_detail).collect();
+            words.join("; else ")
+        }
+        Err(error) => error,
+    }
+}
+
+/// One way for people, with whether there is a login, and no more of it.
+pub(crate) fn in_detail(route: &Route) -> String {
+    match route {
+        Route::Direct => "direct, no proxy".to_owned(),
+        Route::Via(upstream) => {
+            let login = match &upstream.credentials {
+                Some(_) if upstream.isolated => "with a login of its own for each client",
+                Some(_) => "with user name and password",
+                None => "without password",
+            };
+            format!("{} {}, {login}", upstream.kind, upstream.authority())
+        }
+    }
+}
+
+/// Ways for people, in the order in which they are tried; no credentials.
+fn in_words(routes: &[Route]) -> String {
+    let words = routes.iter().map(|route| match route {
+        Route::Direct => "direct".to_owned(),
+        Route::Via(upstream) => format!("{} {}", upstream.kind, upstream.authority()),
+    });
+    words.collect::<Vec<_>>().join(", else ")
+}
+
+/// The ways to the managers of one domain.
+pub(crate) struct Ways {
+    /// For hosts that the domain or the configuration vouches for.
+    connector: Connector,
+    vouched: Vec<Url>,
+}
+
+impl Ways {
+    /// `vouched`: addresses that the domain itself or the configuration names.
+    pub(crate) fn new(connector: &Connector, domain: &str, vouched: Vec<Url>) -> Self {
+        let named = CertificateName::HostOrDomain(domain.to_owned());
+        Self {
+            connector: connector.named(named),
+            vouched,
         }
     }
 
     /// The way to an address: only a host that is vouched for may show the XMPP domain's certificate (D-08, D-13).
-    fn connector(&self, url: &Url) -> Connector {
+    pub(crate) fn to(&self, url: &Url) -> Connector {
         let known = |vouched: &Url| vouched.host() == url.host();
         if self.vouched.iter().any(known) {
             self.connector.clone()
@@ -128,16 +179,10 @@ impl Endpoints {
         let known = self.domains.get(domain).unwrap_or(&self.others);
         // One client connection's own, which its discovery and all its requests share (P-20).
         let connector = known.connector.isolated();
-        let named = CertificateName::HostOrDomain(domain.to_owned());
         let (urls, discovered) = match &known.settings.url {
             Some(url) => (vec![url.clone()], false),
             None if !self.host_meta => {
-                return Err((
-                    FaultReason::NoBoshEndpoint,
-                    format!(
-                        "no BOSH address is known for {domain}: set url under [domains.\"{domain}\"] in xbosh's config.toml, or discovery.host_meta = true"
-                    ),
-                ));
+                return Err((FaultReason::NoBoshEndpoint, no_address(domain)));
             }
             None => {
                 let now = clock::now();
@@ -170,8 +215,7 @@ impl Endpoints {
                 others,
             },
             url,
-            connector: connector.named(named),
-            vouched: urls,
+            ways: Ways::new(&connector, domain, urls),
             discovered,
         })
     }
@@ -229,9 +273,16 @@ impl Endpoints {
 
     /// A client for one session.
     pub(super) fn client(&self, url: &Url, resolved: &Resolved) -> SessionClient {
-        let connector = resolved.connector(url);
+        let connector = resolved.ways.to(url);
         SessionClient::new(Target::new(url.clone()), connector, self.client)
     }
+}
+
+/// E-21 where nobody is asked for the address.
+pub(crate) fn no_address(domain: &str) -> String {
+    format!(
+        "no BOSH address is known for {domain}: set url under [domains.\"{domain}\"] in xbosh's config.toml, or discovery.host_meta = true"
+    )
 }
 
 /// Where a redirect leads, if it may be followed (B-59, D-13, E-53): never from https to http, never with

@@ -14,7 +14,7 @@ use super::ask::Asked;
 use super::client::{Client, Peer};
 use super::clock;
 use super::connection::{Shared, serve};
-use super::endpoint::Endpoints;
+use super::endpoint::{Endpoints, way_out};
 use super::pace::Pace;
 use super::resume::Registry;
 use super::sockets::{Listener, listeners};
@@ -140,6 +140,7 @@ impl Sidecar {
         let addresses: Vec<_> = listeners.iter().map(|l| l.address.clone()).collect();
         let names = addresses.iter().map(ToString::to_string).collect();
         let board = Arc::new(Board::new(names, clock::now()));
+        board.goes(way_out(&config));
         let status = Asked::start(&config, &board).await?;
         let slots = Arc::new(tokio::sync::Semaphore::new(config.limits.max_streams));
         let shared = Arc::new(Shared {
@@ -201,6 +202,7 @@ impl Sidecar {
                 fixed.push(key);
             }
         }
+        old.board.goes(way_out(&config));
         self.shared.send_replace(Arc::new(Shared {
             registry: Arc::clone(&old.registry),
             watch: Arc::clone(&old.watch),

@@ -34,9 +34,24 @@ impl Service {
         F: Fn(tokio::net::TcpStream) -> Fut + Send + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        Self::start_at(([127, 0, 0, 1], 0).into(), serve)
             .await
-            .expect("a free loopback port");
+            .expect("a free loopback port")
+    }
+
+    /// As [`Self::start`], at this address.
+    ///
+    /// # Errors
+    /// What the system says of the address.
+    ///
+    /// # Panics
+    /// If the system does not say where it listens.
+    pub async fn start_at<F, Fut>(at: std::net::SocketAddr, serve: F) -> std::io::Result<Self>
+    where
+        F: Fn(tokio::net::TcpStream) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let listener = tokio::net::TcpListener::bind(at).await?;
         let addr = listener
             .local_addr()
             .expect("a bound listener has an address");
@@ -51,11 +66,11 @@ impl Service {
                 tasks.spawn(serve(stream));
             }
         });
-        Self {
+        Ok(Self {
             addr,
             tasks,
             accepting,
-        }
+        })
     }
 
     /// Where it listens.

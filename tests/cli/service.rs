@@ -6,17 +6,19 @@ use std::process::Command;
 
 use super::Home;
 
-/// A systemctl that writes down what it is told, and knows no environment.
+/// A systemctl that writes down what it is told, and knows the environment in the file `environment`.
 fn systemctl(home: &Home) -> String {
     let folder = home.path().join("bin");
     fs::create_dir_all(&folder).unwrap();
     let script = folder.join("systemctl");
-    let log = home.path().join("told");
-    fs::write(
-        &script,
-        format!("#!/bin/sh\necho \"$@\" >> {}\n", log.display()),
-    )
-    .unwrap();
+    let (log, environment) = (home.path().join("told"), home.path().join("environment"));
+    fs::write(&environment, "").unwrap();
+    let lines = format!(
+        "#!/bin/sh\necho \"$@\" >> {}\nif [ \"$2\" = show-environment ]; then cat {}; fi\n",
+        log.display(),
+        environment.display()
+    );
+    fs::write(&script, lines).unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     format!("{}:/usr/bin:/bin", folder.display())
 }
@@ -174,4 +176,77 @@ fn the_shells_proxy() {
         folder.join("config.toml").to_str().unwrap(),
     ]);
     assert_eq!(code, 3, "it is read, and there is no address");
+}
+
+const UNSEEN: &str = "your shell has a proxy that the service does not see";
+
+/// Nothing is said or written where the service sees the same proxy, however systemd writes it, or where the configuration
+/// that it reads names one.
+#[test]
+fn the_service_has_its_proxy() {
+    let home = Home::new();
+    let path = systemctl(&home);
+    let install = |value: &str| {
+        let mut command = home.command(&["service", "install", "--yes"]);
+        command.env("HTTPS_PROXY", value);
+        command.env("no_proxy", "*.corp.example localhost");
+        let (code, out, said) = run(command, &path);
+        assert_eq!((code, said.as_str()), (0, ""), "{out}");
+        out
+    };
+    let folder = home.path().join(".config/xbosh");
+    let value = "http://juliet:it's&more@proxy.example:3128";
+    let seen = "HOME=/elsewhere\nHTTPS_PROXY=$'http://juliet:it\\'s&more@proxy.example:3128'\n\
+                no_proxy=$'*.corp.example localhost'\n";
+    home.write("environment", seen);
+    let out = install(value);
+    assert!(!out.contains("proxy"), "{out}");
+    assert!(!folder.exists());
+    // Another password is another proxy.
+    home.write("environment", &seen.replace("more", "less"));
+    fs::create_dir_all(&folder).unwrap();
+    let file = home.write(
+        ".config/xbosh/config.toml",
+        "[proxy]\nusername = 'x'\npassword = 'y'\n",
+    );
+    let out = install(value);
+    let told = format!("{UNSEEN}: set proxy.url in {}\n", file.display());
+    assert!(out.contains(&told), "{out}");
+    let kept = fs::read_to_string(&file).unwrap();
+    assert!(kept.contains("username"), "{kept}");
+    for set in ["url = 'http://other.example:8080'", "url = 'none'"] {
+        home.write(".config/xbosh/config.toml", &format!("[proxy]\n{set}\n"));
+        let out = install(value);
+        assert!(!out.contains("proxy"), "{out}");
+    }
+    home.write(".config/xbosh/config.toml", "[prxy]\n");
+    let mut command = home.command(&["service", "install"]);
+    command.env("HTTPS_PROXY", value);
+    let (code, _, said) = run(command, &path);
+    assert_eq!(code, 78, "{said}");
+}
+
+/// What an earlier installation left behind is no obstacle: the password is the new one, for its owner alone.
+#[test]
+fn a_password_file_of_earlier_is_replaced() {
+    let home = Home::new();
+    let path = systemctl(&home);
+    let folder = home.path().join(".config/xbosh");
+    fs::create_dir_all(&folder).unwrap();
+    let secret = folder.join("proxy-password");
+    for (password, stale) in [("first", false), ("second", true)] {
+        if stale {
+            fs::remove_file(folder.join("config.toml")).unwrap();
+            fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
+            fs::write(folder.join("proxy-password.new"), "half").unwrap();
+        }
+        let mut command = home.command(&["service", "install", "--yes"]);
+        let value = format!("http://juliet:{password}@proxy.example:3128");
+        command.env("HTTPS_PROXY", value);
+        let (code, out, said) = run(command, &path);
+        assert_eq!((code, said.as_str()), (0, ""), "{out}");
+        let written = fs::read_to_string(&secret).unwrap();
+        assert_eq!((written.trim_end(), mode(&secret)), (password, 0o600));
+    }
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
 }

@@ -100,6 +100,69 @@ async fn a_stream_is_shown() {
     );
 }
 
+/// What check finds holds for what runs only if both go out the same way: where not, that is told, passwords apart; the
+/// same goes for what was read again.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_way_out_than_that_of_the_service() {
+    let server = Server::new("localhost");
+    let cm = Cm::start(&server, Profile::prosody(), None).await;
+    let proxy = xbosh_testkit::proxy::HttpProxy::start(
+        xbosh_testkit::proxy::ProxyOptions::with_credentials("juliet", "s3cret"),
+        xbosh_testkit::proxy::HttpTrick::None,
+    )
+    .await;
+    let home = Home::new();
+    let file = home.write("service.toml", "");
+    let mut command = home.command(&["--listen", "127.0.0.1:0", "--config", "service.toml"]);
+    command.env("XDG_RUNTIME_DIR", home.path());
+    let running = Running::start(command);
+    running.address();
+    let url = cm.url("127.0.0.1");
+    let shell = format!("http://juliet:s3cret@{}", proxy.addr());
+    let check = |shell: &str| {
+        let mut command = home.command(&["check", "localhost", "--url", &url]);
+        command.env("XDG_RUNTIME_DIR", home.path());
+        command.env("ALL_PROXY", shell);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let other = "the xbosh that runs here goes out another way";
+    let out = check("");
+    assert!(!out.contains(other), "{out}");
+    let out = check(&shell);
+    assert!(
+        out.contains(&format!("{other} (direct, no proxy)")),
+        "{out}"
+    );
+    assert!(!out.contains("s3cret"), "{out}");
+
+    let table = format!(
+        "[proxy]\nurl = \"http://{}\"\nusername = \"juliet\"\npassword = \"s3cret\"\n",
+        proxy.addr()
+    );
+    fs::write(&file, table).unwrap();
+    let socket = home.path().join("xbosh.sock");
+    let status = || get(UnixStream::connect(&socket).unwrap(), "/status");
+    running.signal(Signal::HUP);
+    let way = format!(
+        "\"way\":\"HTTP proxy {}, with user name and password\"",
+        proxy.addr()
+    );
+    let deadline = xbosh::driver::clock::now() + PATIENCE;
+    while !status().contains(&way) {
+        assert!(xbosh::driver::clock::now() < deadline, "{}", status());
+        std::thread::yield_now();
+    }
+    assert!(!status().contains("s3cret"));
+    let out = check(&shell);
+    assert!(!out.contains(other), "{out}");
+    let out = check("");
+    assert!(out.contains(other) && !out.contains("juliet"), "{out}");
+    running.signal(Signal::TERM);
+    assert_eq!(running.end(SOON).0, Some(0));
+}
+
 fn get(mut stream: impl std::io::Read + std::io::Write, path: &str) -> String {
     stream
         .write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())

@@ -117,6 +117,9 @@ impl Connection {
         if self.bridge.is_away() {
             self.client = None;
             tracing::info!(client = %self.peer, domain = self.bridge.domain(), "client went away, its stream waits for it");
+        } else if self.seat.facts().stream.bytes_up == 0 {
+            // A load balancer that looks every second whether somebody is here.
+            tracing::debug!(client = %self.peer, "client left without a word");
         } else if !was_closed {
             tracing::info!(client = %self.peer, domain = self.bridge.domain(), "client went away");
         }
