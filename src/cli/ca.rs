@@ -36,7 +36,7 @@ pub(super) enum CaCommand {
 /// Whose authority.
 #[derive(Debug, Args)]
 pub(super) struct Which {
-    /// XMPP domain; else default_domain, else the only one configured
+    /// XMPP domain; else default_domain, else the only one configured, else the only one with an authority
     domain: Option<String>,
     /// Configuration file
     #[arg(long, value_name = "FILE")]

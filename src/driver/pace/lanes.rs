@@ -8,9 +8,9 @@ use tokio::sync::oneshot;
 use super::{TooMany, Visitor};
 
 /// Domains kept apart; what comes on top shares one pace.
-const MAX_DOMAINS: usize = 256;
+pub(super) const MAX_DOMAINS: usize = 64;
 /// Visitors of one domain kept apart; those on top share one lane.
-const MAX_LANES: usize = 256;
+pub(super) const MAX_LANES: usize = 128;
 /// Sessions of a domain that pass at once before there is a pace.
 const BURST: u32 = 30;
 /// Who would have to wait longer than about this long for the pace of the domain is refused.
