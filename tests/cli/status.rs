@@ -200,6 +200,41 @@ fn metrics_on_tcp() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("loopback"));
 }
 
+/// `--watch` asks again until there is nobody to ask: tables one after another, or one object a line.
+#[test]
+fn watching() {
+    let home = Home::new();
+    let start = |arguments: &[&str]| {
+        let mut command = home.command(arguments);
+        command.env("XDG_RUNTIME_DIR", home.path());
+        Running::start(command)
+    };
+    let running = start(&["--listen", "127.0.0.1:0"]);
+    let address = running.address().to_string();
+    let watches = [
+        start(&["status", "--watch"]),
+        start(&["status", "--watch", "--json"]),
+    ];
+    for _ in 0..2 {
+        let line = watches[0].line();
+        assert!(
+            line.contains(&format!("listening on {address}; 0 clients so far")),
+            "{line}"
+        );
+        assert_eq!(watches[0].line(), "way out: direct, no proxy");
+        assert_eq!(watches[0].line(), "no client is connected");
+        let report: serde_json::Value = serde_json::from_str(&watches[1].line()).unwrap();
+        assert_eq!(report["listening"][0], address.as_str());
+    }
+    running.signal(Signal::TERM);
+    assert_eq!(running.end(SOON).0, Some(0));
+    for watch in watches {
+        let (code, said) = watch.end(PATIENCE);
+        assert_eq!(code, Some(1));
+        assert!(said.contains("no xbosh answers at"), "{said}");
+    }
+}
+
 /// A second one runs without the socket, and says so; one that is left behind is replaced.
 #[test]
 fn one_socket_for_two() {
