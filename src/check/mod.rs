@@ -253,7 +253,11 @@ impl Steps<'_> {
         let discovery = Discovery::with_port(false, self.walk.web_port).asking(config.discovery);
         let now = crate::driver::clock::now();
         let found = within(discovery.find(&connector, domain, now)).await;
-        match found.unwrap_or_else(|| Err(DiscoverError::silent(domain))) {
+        let found = match found {
+            Some(found) => found,
+            None => Err(DiscoverError::silent(domain)),
+        };
+        match found {
             Ok(found) => {
                 let all: Vec<String> = found.urls.iter().map(plain).collect();
                 let text = format!("{} ({})", all.join(", "), found.source);

@@ -1,6 +1,7 @@
 //! `xbosh check`, `discover`, `completions` and `man`.
 
 use std::fs;
+use std::process::Command;
 
 use xbosh_testkit::cm::{Cm, Profile};
 use xbosh_testkit::proxy::{HttpProxy, HttpTrick, ProxyOptions};
@@ -221,5 +222,20 @@ fn completions_and_manual_pages() {
     pages.sort();
     for page in ["xbosh-check.1", "xbosh.1", "xbosh.toml.5"] {
         assert!(pages.iter().any(|name| name == page), "{pages:?}");
+    }
+    for page in pages {
+        let mut groff = Command::new("groff");
+        let options = ["-ww", "-man", "-Tutf8", "-Kutf8", "-z"];
+        groff
+            .args(options)
+            .arg(home.path().join("pages").join(&page));
+        match groff.output() {
+            Ok(output) => {
+                let said = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success() && said.is_empty(), "{page}: {said}");
+            }
+            // Not every machine can show them.
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound),
+        }
     }
 }

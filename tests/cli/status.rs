@@ -3,13 +3,14 @@
 use std::fs;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 
 use rustix::process::Signal;
 use xbosh_testkit::client::{Account, Client, Mechanism};
 use xbosh_testkit::cm::{Cm, Profile};
 use xbosh_testkit::xmpp::Server;
 
+use super::reload::message;
 use super::{Home, PATIENCE, Running, SOON};
 
 /// The running one is asked through the runtime folder: its streams with what they did; nothing of users or secrets;
@@ -113,10 +114,15 @@ async fn another_way_out_than_that_of_the_service() {
     .await;
     let home = Home::new();
     let file = home.write("service.toml", "");
+    let notify = home.path().join("notify");
+    let systemd = UnixDatagram::bind(&notify).unwrap();
+    systemd.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut command = home.command(&["--listen", "127.0.0.1:0", "--config", "service.toml"]);
     command.env("XDG_RUNTIME_DIR", home.path());
+    command.env("NOTIFY_SOCKET", &notify);
     let running = Running::start(command);
     running.address();
+    assert!(message(&systemd).contains("READY=1"));
     let url = cm.url("127.0.0.1");
     let shell = format!("http://juliet:s3cret@{}", proxy.addr());
     let check = |shell: &str| {
@@ -149,11 +155,9 @@ async fn another_way_out_than_that_of_the_service() {
         "\"way\":\"HTTP proxy {}, with user name and password\"",
         proxy.addr()
     );
-    let deadline = std::time::Instant::now() + PATIENCE;
-    while !status().contains(&way) {
-        assert!(std::time::Instant::now() < deadline, "{}", status());
-        std::thread::yield_now();
-    }
+    assert!(message(&systemd).contains("RELOADING=1"));
+    assert!(message(&systemd).contains("READY=1"));
+    assert!(status().contains(&way), "{}", status());
     assert!(!status().contains("s3cret"));
     let out = check(&shell);
     assert!(!out.contains(other), "{out}");
