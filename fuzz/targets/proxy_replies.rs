@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 use xbosh::bosh::FailureKind;
 use xbosh::config::Credentials;
 use xbosh::connect::fuzzing::tunnel;
-use xbosh::connect::{ConnectError, ProxyKind, SetBy, Upstream};
+use xbosh::connect::{ConnectError, ProxyKind, Upstream};
 
 const SOCKS: u8 = 1;
 const CREDENTIALS: u8 = 2;
@@ -75,7 +75,7 @@ fn ask(options: u8, replies: &[u8], size: usize) -> Outcome {
         port: 3128,
         credentials,
         isolated: false,
-        set_by: SetBy::Config,
+        set_by: xbosh::connect::SetBy::Config,
     };
     let script = Script {
         rest: replies,

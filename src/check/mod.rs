@@ -20,7 +20,7 @@ pub use report::{Hop, HopName, Outcome, Report};
 use crate::bosh::FailureKind;
 use crate::config::{Config, ProxySource};
 use crate::connect::{self, ConnectError, Connection, Connector, Route};
-use crate::discover::{DiscoverError, Discovery, Found};
+use crate::discover::{DiscoverError, Discovery, Found, Source};
 use crate::driver::{Ways, in_detail, no_address, plain, way_out};
 use crate::stream::error::{FaultReason, fault};
 
@@ -74,7 +74,11 @@ pub async fn check(walk: Walk, mut tell: impl FnMut(&Hop)) -> Report {
         return report;
     };
     let urls = std::mem::take(&mut steps.urls);
-    let ways = Ways::new(&connector, &walk.domain, urls.clone());
+    let from = steps
+        .found
+        .as_ref()
+        .map_or(Source::Xrd, |found| found.source);
+    let ways = Ways::new(&connector, &walk.domain, urls.clone(), from);
     for (tried, url) in urls.iter().enumerate() {
         // D-06: as long as there is no session, the next address may be a better one.
         let last = tried + 1 == urls.len();
@@ -239,17 +243,21 @@ impl Steps<'_> {
             self.urls = vec![url];
             return true;
         }
-        if !config.discovery.host_meta {
+        if !config.discovery.host_meta && !config.discovery.dns_txt {
             let reason = FaultReason::NoBoshEndpoint;
             report.fail(HopName::Discovery, reason.row(), no_address(domain));
             advice::after_failure(report, self.walk, reason);
             return false;
         }
         let began = Instant::now();
-        let discovery = Discovery::with_port(false, self.walk.web_port);
+        let discovery = Discovery::with_port(false, self.walk.web_port).asking(config.discovery);
         let now = crate::driver::clock::now();
         let found = within(discovery.find(&connector, domain, now)).await;
-        match found.unwrap_or_else(|| Err(DiscoverError::silent(domain))) {
+        let found = match found {
+            Some(found) => found,
+            None => Err(DiscoverError::silent(domain)),
+        };
+        match found {
             Ok(found) => {
                 let all: Vec<String> = found.urls.iter().map(plain).collect();
                 let text = format!("{} ({})", all.join(", "), found.source);
@@ -359,7 +367,9 @@ impl Steps<'_> {
         if self.walk.long {
             probe.large_body(report).await;
         }
-        if self.found.is_some() {
+        // A found address that is configured would be trusted more than one of the DNS.
+        let by_itself = |found: &Found| found.source != Source::Dns;
+        if self.found.as_ref().is_some_and(by_itself) {
             report.advise(format!(
                 "nothing has to be set; to do without asking the web server each time:\n{}",
                 advice::url_line(&self.walk.domain, url.as_str())

@@ -29,6 +29,7 @@ const TYPED: &[&str] = &[
     "proxy.isolate",
     "proxy.preemptive",
     "discovery.host_meta",
+    "discovery.dns_txt",
     "discovery.cache",
     "bosh.wait",
     "bosh.hold",

@@ -248,6 +248,8 @@ pub enum LocalTlsMode {
 pub struct DiscoverySettings {
     /// Whether the domain's web server is asked (XEP-0156).
     pub host_meta: bool,
+    /// Whether the DNS is asked where that names nothing.
+    pub dns_txt: bool,
     /// Whether answers are remembered as long as HTTP lets them be.
     pub cache: bool,
 }
@@ -378,6 +380,7 @@ impl Default for Config {
             local_tls: LocalTlsMode::Auto,
             discovery: DiscoverySettings {
                 host_meta: true,
+                dns_txt: false,
                 cache: true,
             },
             stream_management: StreamManagement {

@@ -12,7 +12,7 @@ use url::Url;
 use super::freshness::freshness;
 use super::host_meta::{Link, Unreadable, read_jrd, read_xrd};
 use crate::bosh::failure::FailureKind;
-use crate::connect::{self, ConnectError, Connector};
+use crate::connect::{self, CertificateName, ConnectError, Connector};
 use crate::stream::error::FaultReason;
 
 /// Largest document in bytes (D-14).
@@ -31,6 +31,17 @@ pub enum Source {
     Jrd,
     /// A DNS TXT record.
     Dns,
+}
+
+impl Source {
+    /// Whose certificate is to be shown at an address from here (D-08 to D-10).
+    #[must_use]
+    pub fn names(self, domain: &str) -> CertificateName {
+        match self {
+            Self::Xrd | Self::Jrd => CertificateName::HostOrDomain(domain.to_owned()),
+            Self::Dns => CertificateName::Domain(domain.to_owned()),
+        }
+    }
 }
 
 impl std::fmt::Display for Source {
@@ -62,12 +73,14 @@ pub enum DiscoverError {
     #[error(transparent)]
     Proxy(ConnectError),
     /// E-20: the domain's web server cannot be reached.
-    #[error("could not ask {domain} for its BOSH address: {}, or set {}", why(.source), setting(.domain))]
+    #[error("could not ask {domain} for its BOSH address: {}, or set {}{}", why(.source), setting(.domain), beside(.dns))]
     Unreachable {
         /// The domain.
         domain: String,
         /// What failed.
         source: ConnectError,
+        /// What came of asking the DNS, if it was asked.
+        dns: Option<String>,
     },
     /// E-20: it answers, but not with a document.
     #[error("could not ask {domain} for its BOSH address: {said}; try again later, or set {}", setting(.domain))]
@@ -89,6 +102,11 @@ pub enum DiscoverError {
 
 fn setting(domain: &str) -> String {
     format!("url under [domains.\"{domain}\"] in xbosh's config.toml")
+}
+
+fn beside(dns: &Option<String>) -> String {
+    dns.as_ref()
+        .map_or_else(String::new, |said| format!(" ({said})"))
 }
 
 /// The web server is no BOSH server, and has no setting.
@@ -123,6 +141,19 @@ impl DiscoverError {
         Self::Failed {
             domain: domain.to_owned(),
             said: "its web server did not answer in time".into(),
+        }
+    }
+
+    /// The DNS was asked too, and this came of it.
+    #[cfg(feature = "dns")]
+    pub(super) fn and(&mut self, what: String) {
+        match self {
+            Self::Proxy(_) => {}
+            Self::Unreachable { dns, .. } => *dns = Some(what),
+            Self::Failed { said, .. } | Self::NoAddress { said, .. } => {
+                said.push_str("; ");
+                said.push_str(&what);
+            }
         }
     }
 
@@ -209,7 +240,7 @@ fn is_web_page(body: &[u8]) -> bool {
     })
 }
 
-fn usable(links: &[Link]) -> bool {
+pub(super) fn usable(links: &[Link]) -> bool {
     links.iter().any(|link| link.usable().is_some())
 }
 
@@ -312,6 +343,7 @@ async fn get(
             _ => DiscoverError::Unreachable {
                 domain: domain.to_owned(),
                 source,
+                dns: None,
             },
         })?;
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);

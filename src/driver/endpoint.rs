@@ -12,7 +12,7 @@ use crate::bosh::Way;
 use crate::bridge;
 use crate::config::{Config, Domain};
 use crate::connect::{self, CertificateName, ConnectError, Connector, ProxyKind, Route};
-use crate::discover::Discovery;
+use crate::discover::{Discovery, Source};
 use crate::http::{ClientOptions, SessionClient, Target};
 use crate::stream::error::FaultReason;
 
@@ -27,7 +27,8 @@ pub(super) struct Endpoints {
     domains: Arc<HashMap<String, Known>>,
     /// For domains that the configuration does not name.
     others: Arc<Known>,
-    host_meta: bool,
+    /// Somebody may be asked.
+    discovers: bool,
     discovery: Arc<Discovery>,
     client: ClientOptions,
     habits: Arc<Habits>,
@@ -111,11 +112,16 @@ pub(crate) struct Ways {
 }
 
 impl Ways {
-    /// `vouched`: addresses that the domain itself or the configuration names.
-    pub(crate) fn new(connector: &Connector, domain: &str, vouched: Vec<Url>) -> Self {
-        let named = CertificateName::HostOrDomain(domain.to_owned());
+    /// `vouched`: addresses that the domain itself or the configuration names, and where; the configuration is as good
+    /// as host-meta.
+    pub(crate) fn new(
+        connector: &Connector,
+        domain: &str,
+        vouched: Vec<Url>,
+        from: Source,
+    ) -> Self {
         Self {
-            connector: connector.named(named),
+            connector: connector.named(from.names(domain)),
             vouched,
         }
     }
@@ -158,8 +164,8 @@ impl Endpoints {
         Ok(Self {
             domains: Arc::new(domains),
             others: Arc::new(others),
-            host_meta: config.discovery.host_meta,
-            discovery: Arc::new(Discovery::new(config.discovery.cache)),
+            discovers: config.discovery.host_meta || config.discovery.dns_txt,
+            discovery: Arc::new(Discovery::new(config.discovery.cache).asking(config.discovery)),
             client,
             habits: Arc::default(),
             moved: Arc::default(),
@@ -179,16 +185,16 @@ impl Endpoints {
         let known = self.domains.get(domain).unwrap_or(&self.others);
         // One client connection's own, which its discovery and all its requests share (P-20).
         let connector = known.connector.isolated();
-        let (urls, discovered) = match &known.settings.url {
-            Some(url) => (vec![url.clone()], false),
-            None if !self.host_meta => {
+        let (urls, from, discovered) = match &known.settings.url {
+            Some(url) => (vec![url.clone()], Source::Xrd, false),
+            None if !self.discovers => {
                 return Err((FaultReason::NoBoshEndpoint, no_address(domain)));
             }
             None => {
                 let now = clock::now();
                 let found = self.discovery.find(&connector, domain, now).await;
                 let found = found.map_err(|error| (error.reason(), error.to_string()))?;
-                (self.in_order(found.urls, now), true)
+                (self.in_order(found.urls, now), found.source, true)
             }
         };
         let Some(first) = urls.first() else {
@@ -215,7 +221,7 @@ impl Endpoints {
                 others,
             },
             url,
-            ways: Ways::new(&connector, domain, urls),
+            ways: Ways::new(&connector, domain, urls, from),
             discovered,
         })
     }
@@ -351,6 +357,49 @@ mod tests {
             (Some(303), "/bosh/"),
         ] {
             assert_eq!(follow(https, status, to), None, "{status:?} {to}");
+        }
+    }
+
+    /// D-10: a record may have been forged: the host that it names is believed only with the XMPP domain's certificate,
+    /// and not with one of its own, which is what a forger has.
+    #[cfg(feature = "dns")]
+    #[tokio::test]
+    async fn d10_the_domains_certificate_alone_counts() {
+        use crate::discover::tests::dns::{DNS_ALONE, FakeDns, discovery};
+        use xbosh_testkit::tls::Authority;
+        use xbosh_testkit::web::WebHost;
+
+        let authority = Authority::new();
+        let folder = tempfile::tempdir().unwrap();
+        let ca_file = folder.path().join("ca.pem");
+        std::fs::write(&ca_file, authority.pem()).unwrap();
+        let good = WebHost::start(Some(authority.acceptor(&["good.test"]))).await;
+        let forged = WebHost::start(Some(authority.acceptor(&["127.0.0.1"]))).await;
+        let record = |web: &WebHost| vec![format!("_xmpp-client-xbosh=https://{}/", web.addr())];
+        let server = FakeDns::start(
+            [
+                ("_xmppconnect.good.test", record(&good)),
+                ("_xmppconnect.forged.test", record(&forged)),
+            ]
+            .into(),
+        );
+        let mut config = Config {
+            discovery: DNS_ALONE,
+            ..Config::default()
+        };
+        config.tls.ca_file = Some(ca_file);
+        let mut endpoints = Endpoints::new(&config).unwrap();
+        endpoints.discovery = Arc::new(discovery(&server, DNS_ALONE));
+        for (domain, believed) in [("good.test", true), ("forged.test", false)] {
+            let Ok(resolved) = endpoints.resolve(domain).await else {
+                panic!("{domain} is not found");
+            };
+            let url = &resolved.url;
+            let connected = resolved.ways.to(url).connect(url).await;
+            assert_eq!(connected.is_ok(), believed, "{domain}: {connected:?}");
+            if let Err(error) = connected {
+                assert!(matches!(error, ConnectError::Certificate { .. }), "{error}");
+            }
         }
     }
 }

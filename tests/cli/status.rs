@@ -3,13 +3,14 @@
 use std::fs;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 
 use rustix::process::Signal;
 use xbosh_testkit::client::{Account, Client, Mechanism};
 use xbosh_testkit::cm::{Cm, Profile};
 use xbosh_testkit::xmpp::Server;
 
+use super::reload::message;
 use super::{Home, PATIENCE, Running, SOON};
 
 /// The running one is asked through the runtime folder: its streams with what they did; nothing of users or secrets;
@@ -113,10 +114,15 @@ async fn another_way_out_than_that_of_the_service() {
     .await;
     let home = Home::new();
     let file = home.write("service.toml", "");
+    let notify = home.path().join("notify");
+    let systemd = UnixDatagram::bind(&notify).unwrap();
+    systemd.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut command = home.command(&["--listen", "127.0.0.1:0", "--config", "service.toml"]);
     command.env("XDG_RUNTIME_DIR", home.path());
+    command.env("NOTIFY_SOCKET", &notify);
     let running = Running::start(command);
     running.address();
+    assert!(message(&systemd).contains("READY=1"));
     let url = cm.url("127.0.0.1");
     let shell = format!("http://juliet:s3cret@{}", proxy.addr());
     let check = |shell: &str| {
@@ -149,11 +155,9 @@ async fn another_way_out_than_that_of_the_service() {
         "\"way\":\"HTTP proxy {}, with user name and password\"",
         proxy.addr()
     );
-    let deadline = xbosh::driver::clock::now() + PATIENCE;
-    while !status().contains(&way) {
-        assert!(xbosh::driver::clock::now() < deadline, "{}", status());
-        std::thread::yield_now();
-    }
+    assert!(message(&systemd).contains("RELOADING=1"));
+    assert!(message(&systemd).contains("READY=1"));
+    assert!(status().contains(&way), "{}", status());
     assert!(!status().contains("s3cret"));
     let out = check(&shell);
     assert!(!out.contains(other), "{out}");
@@ -198,6 +202,41 @@ fn metrics_on_tcp() {
     let refused = command.output().unwrap();
     assert_eq!(refused.status.code(), Some(78));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("loopback"));
+}
+
+/// `--watch` asks again until there is nobody to ask: tables one after another, or one object a line.
+#[test]
+fn watching() {
+    let home = Home::new();
+    let start = |arguments: &[&str]| {
+        let mut command = home.command(arguments);
+        command.env("XDG_RUNTIME_DIR", home.path());
+        Running::start(command)
+    };
+    let running = start(&["--listen", "127.0.0.1:0"]);
+    let address = running.address().to_string();
+    let watches = [
+        start(&["status", "--watch"]),
+        start(&["status", "--watch", "--json"]),
+    ];
+    for _ in 0..2 {
+        let line = watches[0].line();
+        assert!(
+            line.contains(&format!("listening on {address}; 0 clients so far")),
+            "{line}"
+        );
+        assert_eq!(watches[0].line(), "way out: direct, no proxy");
+        assert_eq!(watches[0].line(), "no client is connected");
+        let report: serde_json::Value = serde_json::from_str(&watches[1].line()).unwrap();
+        assert_eq!(report["listening"][0], address.as_str());
+    }
+    running.signal(Signal::TERM);
+    assert_eq!(running.end(SOON).0, Some(0));
+    for watch in watches {
+        let (code, said) = watch.end(PATIENCE);
+        assert_eq!(code, Some(1));
+        assert!(said.contains("no xbosh answers at"), "{said}");
+    }
 }
 
 /// A second one runs without the socket, and says so; one that is left behind is replaced.
