@@ -149,7 +149,11 @@ fn table(report: &Report) -> String {
 }
 
 fn one(out: &mut String, stream: &Stream) {
-    let tls = if stream.tls { ", TLS" } else { "" };
+    let tls = match (stream.tls, stream.direct_tls) {
+        (true, true) => ", direct TLS",
+        (true, false) => ", STARTTLS",
+        (false, _) => "",
+    };
     // Writing into a String cannot fail.
     let _ = writeln!(
         out,
