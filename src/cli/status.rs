@@ -222,6 +222,7 @@ mod tests {
             age: 7_300,
             state: "online".into(),
             tls: true,
+            direct_tls: false,
             domain: Some("example.org".into()),
             url: Some("https://example.org/http-bind".into()),
             way: Some("HTTP proxy 10.0.0.1:3128".into()),
