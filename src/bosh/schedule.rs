@@ -16,7 +16,7 @@ const POLL_PATIENCE: Duration = Duration::from_millis(10);
 const PAUSED_LIMIT: Duration = Duration::from_secs(1);
 /// How long a parked reply waits before an empty request flushes the older poll (T-17).
 const FLUSH_AFTER: Duration = Duration::from_secs(2);
-/// How long a stored answer is waited for when it is asked for once more (cm-quirks 4.2).
+/// How long at least a stored answer is waited for when it is asked for once more (cm-quirks 4.2).
 pub(super) const RECHECK_LIMIT: Duration = Duration::from_secs(2);
 /// Room for the wrapper inside `max_body_bytes`.
 const WRAPPER_BYTES: usize = 256;
@@ -164,7 +164,9 @@ impl Session {
             // overtake it (cm-quirks rule 13).
             return Some(self.last_reply + POLL_PATIENCE);
         }
-        if self.bound || self.expecting {
+        // The client may take its time to bind, and the server may think that it has waited for a while already.
+        let late = self.last_reply_stored && self.last_reply_kind == RequestKind::Restart;
+        if self.bound || self.expecting || late {
             return Some(self.last_reply);
         }
         // T-18: the client's turn, nothing is held; keep the session alive while a password is typed.
@@ -191,7 +193,9 @@ impl Session {
                 State::Answered { at, .. } => Some((entry.rid, at)),
                 State::Waiting { .. } | State::InFlight { .. } | State::Unsure => None,
             })?;
-            return (self.flushed < Some(rid)).then(|| at + FLUSH_AFTER);
+            // Behind a repeat as well.
+            let due = (at + FLUSH_AFTER).max(self.last_send + FLUSH_AFTER / 2);
+            return (self.flushed < Some(rid)).then_some(due);
         }
         // B-39: never sooner than this, whatever it is good for.
         let soonest = self.last_send + granted.polling + NUDGE_MARGIN;
@@ -251,6 +255,9 @@ impl Session {
     /// round trip. Managers that go wrong when it does not work out get more.
     fn gap(&self) -> Duration {
         match self.granted.as_ref().map(|g| g.manager) {
+            // A box that takes requests apart gives each a connection of its own, and one that is put aside must not
+            // come twice.
+            Some(Manager::Ejabberd) if self.way.repeats => MAX_GAP * 2,
             Some(Manager::Ejabberd | Manager::Tigase | Manager::Openfire) => MAX_GAP,
             Some(Manager::Prosody | Manager::MongooseIm | Manager::Other) | None => {
                 self.round_trip.map_or(MAX_GAP, |rtt| rtt / 4).min(MAX_GAP)
@@ -270,7 +277,7 @@ impl Session {
         };
         let unsure = self.window.unsure().is_some_and(|(at, _)| at == index);
         let limit = if unsure {
-            RECHECK_LIMIT
+            RECHECK_LIMIT.max(self.round_trip.unwrap_or_default() * 4)
         } else {
             self.start_limit(index)
         };
@@ -378,7 +385,7 @@ impl Session {
             None => CREATION_DUE,
             Some(granted) => {
                 granted.wait
-                    + granted.reply_margin()
+                    + granted.reply_margin(self.round_trip)
                     + Duration::from_secs(60)
                     + self.upload_time(index)
             }
@@ -390,8 +397,30 @@ impl Session {
         match &self.granted {
             None if !self.options.requested.xmpp_version => now + OLD_CREATION_DUE,
             None => now + CREATION_DUE,
-            Some(granted) => now + granted.wait + granted.reply_margin() + self.upload_time(index),
+            Some(granted) => {
+                let margin = granted.reply_margin(self.round_trip);
+                let due = now + granted.wait + margin;
+                let due = self.silence_due(index, now).map_or(due, |by| due.min(by));
+                due + self.upload_time(index)
+            }
         }
+    }
+
+    /// A request that is the first word to the manager for a while may be the one that vanishes: its repeat has to come
+    /// before the silence is as long as `inactivity`.
+    fn silence_due(&self, index: usize, now: Instant) -> Option<Instant> {
+        let granted = self.granted.as_ref()?;
+        let margin = granted.reply_margin(self.round_trip);
+        let inactivity = granted.inactivity?;
+        let mut others = self.window.iter().enumerate();
+        let heard = others.any(|(at, e)| at != index && e.written().is_some());
+        // A repeat may well be held, for as long as `wait`.
+        let repeat = self.window.get(index).is_some_and(|e| e.attempts > 1);
+        if heard || repeat || granted.wait + margin > inactivity {
+            return None;
+        }
+        let by = self.last_life.max(self.last_reply) + inactivity.saturating_sub(margin);
+        Some(by.max(now + margin))
     }
 
     fn upload_time(&self, index: usize) -> Duration {

@@ -13,8 +13,8 @@ use super::cuts::Cuts;
 use super::ending::{Closing, Drain};
 use super::failure::{Failure, HttpReply};
 use super::keys::{KeyChain, KeySeed};
-use super::params::{Granted, Requested, Rid};
-use super::window::{RequestKey, State, Window};
+use super::params::{Granted, Requested, Rid, Way};
+use super::window::{Entry, RequestKey, State, Window};
 use crate::xml::{Element, Limits};
 
 /// Attempts at creating a session (B-55).
@@ -42,6 +42,8 @@ pub struct Options {
     pub first_rid: Rid,
     /// Random bits that spread out repeats.
     pub seed: u64,
+    /// What the way to the manager is like.
+    pub way: Way,
     /// Where the keys of a key sequence come from; `None` for none (XEP-0124 section 15).
     pub key_seed: Option<KeySeed>,
 }
@@ -154,8 +156,10 @@ pub struct Session {
     pub(super) acked: Option<u64>,
     /// The longest that one request was held until it was answered.
     pub(super) longest_hold: Duration,
-    /// A box on the way was seen to send requests twice (P-10).
-    pub(super) boxed: bool,
+    /// What the way is like, and was seen to be (P-10, T-08).
+    pub(super) way: Way,
+    /// The session was asked for once more, with a `wait` that suits the manager's `inactivity`.
+    pub(super) reasked: bool,
     /// The network is back: patience waits for one more attempt (B-54).
     pub(super) last_try: bool,
     pub(super) closing: Option<Closing>,
@@ -168,6 +172,8 @@ pub struct Session {
     pub(super) last_reply_empty: bool,
     /// What the request was that the last reply answered.
     pub(super) last_reply_kind: RequestKind,
+    /// That request was a repeat: its answer may be an old one, for which ejabberd's clock does not start again.
+    pub(super) last_reply_stored: bool,
     pub(super) last_send: Instant,
     /// The last few requests sent, for the log (C-08).
     pub(super) trail: VecDeque<(Rid, Instant)>,
@@ -217,7 +223,8 @@ impl Session {
             acked: None,
             longest_hold: Duration::ZERO,
             last_try: false,
-            boxed: false,
+            way: options.way,
+            reasked: false,
             closing: None,
             drain: None,
             creation_failures: 0,
@@ -226,6 +233,7 @@ impl Session {
             last_life: now,
             last_reply_empty: false,
             last_reply_kind: RequestKind::Creation,
+            last_reply_stored: false,
             last_send: now,
             trail: VecDeque::new(),
             round_trip: None,
@@ -236,6 +244,11 @@ impl Session {
         };
         session.create(now);
         session
+    }
+
+    /// Takes what `wait` the first answer grants, even if the manager's `inactivity` calls for a shorter one.
+    pub fn take_any_wait(&mut self) {
+        self.reasked = true;
     }
 
     /// Queues one standalone element for the manager. Only while [`Self::wants_payloads`] should more follow.
@@ -298,6 +311,12 @@ impl Session {
     #[must_use]
     pub fn longest_hold(&self) -> Duration {
         self.longest_hold
+    }
+
+    /// What was learnt about the way, what was known before included.
+    #[must_use]
+    pub fn way(&self) -> Way {
+        self.way
     }
 
     /// How long ago the last requests were sent, newest last (C-08).
@@ -448,6 +467,8 @@ impl Session {
         }
         while let Some((index, key)) = self.overdue(now) {
             self.aborts.push_back(key);
+            let written = self.window.get(index).and_then(Entry::written);
+            self.way.swallows |= self.phase == Phase::Open && written.is_some();
             self.distrust_newer(index, now);
             self.attempt_failed(index, Cause::NoReply, None, None, now);
         }

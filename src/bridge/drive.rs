@@ -90,6 +90,7 @@ impl Bridge {
             limits: self.options.limits,
             first_rid: Rid::first((self.options.random)()),
             seed: (self.options.random)(),
+            way: endpoint.way,
             // B-64: over TLS it protects nothing.
             key_seed: (endpoint.key_sequence && !endpoint.https).then(|| self.key_seed()),
         };

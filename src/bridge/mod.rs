@@ -41,7 +41,7 @@ use self::identity::Identity;
 use self::managed::Managed;
 use self::outbox::Outbox;
 use self::parting::Parting;
-use crate::bosh::{self, Session};
+use crate::bosh::{self, Session, Way};
 use crate::stream::error::StreamFault;
 use crate::stream::features::Filter;
 use crate::stream::header::{Accepted, HeaderRules, ServerHeader, Version};
@@ -105,6 +105,8 @@ pub struct Endpoint {
     pub route: Option<String>,
     /// Requests carry a key sequence (XEP-0124 section 15).
     pub key_sequence: bool,
+    /// What the way to the manager is like.
+    pub way: Way,
     /// There is another address to try if no session comes about here (D-06).
     pub others: bool,
 }
@@ -264,6 +266,8 @@ pub struct Bridge {
     farewell: Option<StreamFault>,
     /// The longest that the session's requests were held.
     longest_hold: Duration,
+    /// What the last session has taught about the way.
+    learnt: (Way, Option<Duration>),
     /// Stanzas from and for the client.
     stanzas: (u64, u64),
     /// What came down while the client owed a header.
@@ -321,6 +325,7 @@ impl Bridge {
             parting: None,
             farewell: None,
             longest_hold: Duration::ZERO,
+            learnt: (Way::default(), None),
             stanzas: (0, 0),
             stash: BytesMut::new(),
             events: VecDeque::new(),
@@ -337,6 +342,15 @@ impl Bridge {
     #[must_use]
     pub fn was_opened(&self) -> bool {
         self.bound || self.logged_in || self.session.as_ref().is_some_and(|s| s.granted().is_some())
+    }
+
+    /// What was learnt about the way, and the longest `wait` that suits the manager's `inactivity`.
+    #[must_use]
+    pub fn learnt(&self) -> (Way, Option<Duration>) {
+        self.session.as_ref().map_or(self.learnt, |session| {
+            let way = session.way();
+            (way, session.granted().and_then(|g| g.longest_wait(way)))
+        })
     }
 
     /// The longest that one request was held until it was answered.

@@ -14,7 +14,7 @@ use crate::bosh::keys::RequestKeys;
 use crate::bosh::verdict::{Verdict, judge};
 use crate::bosh::{
     Cause, CloseReason, Event, Failure, HttpReply, Manager, Options, Request, Requested, Rid,
-    Session,
+    Session, Way,
 };
 use crate::bridge::{explain, explain_cause, on_stream};
 use crate::config::{Domain, PlainWithoutTls};
@@ -473,9 +473,13 @@ fn fresh(walk: &Walk, settings: &Domain) -> Session {
         limits: driver::element_limits(&walk.config),
         first_rid: Rid::first(random()),
         seed: random(),
+        way: Way::default(),
         key_seed: None,
     };
-    Session::new(options, clock::now())
+    let mut session = Session::new(options, clock::now());
+    // One that is asked for and left would outlive the check.
+    session.take_any_wait();
+    session
 }
 
 fn fail(report: &mut Report, fault: Option<StreamFault>) -> bool {

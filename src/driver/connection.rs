@@ -395,6 +395,7 @@ impl Connection {
             let way = format!("{domain} {}", resolved.url.authority());
             let mut endpoint = resolved.endpoint.clone();
             endpoint.bosh.wait = endpoints.habits().wait(&way, endpoint.bosh.wait);
+            endpoint.way = endpoints.habits().way(&way, endpoint.way);
             if resolved.discovered {
                 tracing::debug!(domain, url = %plain(&resolved.url), "connection manager found");
             }
@@ -543,6 +544,11 @@ impl Connection {
     /// The last thing a connection does.
     fn end(mut self) {
         self.close_door();
+        if let Some(manager) = &self.manager {
+            let (way, longest) = self.bridge.learnt();
+            let habits = self.shared.endpoints.habits();
+            habits.learnt(&manager.way, way, longest);
+        }
         if let Some(manager) = self.manager.as_ref().filter(|_| !self.was_cut) {
             let longest = self.bridge.longest_hold();
             let configured = manager.resolved.endpoint.bosh.wait;

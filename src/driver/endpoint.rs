@@ -8,9 +8,10 @@ use url::Url;
 
 use super::clock;
 use super::habits::Habits;
+use crate::bosh::Way;
 use crate::bridge;
 use crate::config::{Config, Domain};
-use crate::connect::{CertificateName, ConnectError, Connector, Route};
+use crate::connect::{CertificateName, ConnectError, Connector, ProxyKind, Route};
 use crate::discover::Discovery;
 use crate::http::{ClientOptions, SessionClient, Target};
 use crate::stream::error::FaultReason;
@@ -151,12 +152,21 @@ impl Endpoints {
         };
         let url = self.address(domain).unwrap_or_else(|| first.clone());
         let others = discovered && url == *first && self.another(&urls);
+        // A proxy that reads requests may send them again by itself; inside a tunnel it cannot.
+        let http_proxy =
+            |route: &Route| matches!(route, Route::Via(via) if via.kind != ProxyKind::Socks5);
+        let routes = connector.routes(&url).unwrap_or_default();
+        let way = Way {
+            repeats: url.scheme() == "http" && routes.iter().any(http_proxy),
+            swallows: false,
+        };
         Ok(Resolved {
             endpoint: bridge::Endpoint {
                 https: url.scheme() == "https",
                 bosh: known.settings.bosh.clone(),
                 route: known.settings.route.clone(),
                 key_sequence: known.settings.bosh.key_sequence,
+                way,
                 others,
             },
             url,

@@ -16,6 +16,8 @@ pub(crate) struct Flight {
     pub(crate) ended: Option<Time>,
     /// Something went wrong with it.
     pub(crate) spoilt: bool,
+    /// The shell may never say what became of it.
+    pub(crate) stuck: bool,
     pub(crate) restart: bool,
 }
 

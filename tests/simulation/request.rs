@@ -13,6 +13,8 @@ pub(crate) struct Request {
     pub(crate) rid: u64,
     pub(crate) sid: Option<String>,
     pub(crate) ack: Option<u64>,
+    /// What is asked for at creation.
+    pub(crate) wait: Option<u64>,
     pub(crate) terminate: bool,
     pub(crate) restart: bool,
     /// Attributes that this client never sends.
@@ -44,6 +46,7 @@ impl Request {
             rid: 0,
             sid: None,
             ack: None,
+            wait: None,
             terminate: false,
             restart: false,
             strange: Vec::new(),
@@ -56,11 +59,11 @@ impl Request {
             match name.trim().trim_end_matches('=') {
                 "rid" => request.rid = number(value)?,
                 "sid" => request.sid = Some(value.to_owned()),
+                "wait" => request.wait = Some(number(value)?),
                 "ack" => request.ack = Some(number(value)?),
                 "type" if value == "terminate" => request.terminate = true,
                 "xmpp:restart" if value == "true" => request.restart = true,
-                "xmlns" | "xmlns:xmpp" | "to" | "ver" | "wait" | "hold" | "xml:lang"
-                | "xmpp:version" => {}
+                "xmlns" | "xmlns:xmpp" | "to" | "ver" | "hold" | "xml:lang" | "xmpp:version" => {}
                 other => request.strange.push(format!("{other}='{value}'")),
             }
         }

@@ -3,6 +3,7 @@
 use xbosh::bosh::{Cause, CloseReason};
 
 use crate::manager::{Kind, Note};
+use crate::network::Flight;
 use crate::plan::{Ending, Scenario};
 use crate::world::{Outcome, World};
 use crate::{SECOND, Time};
@@ -28,13 +29,19 @@ impl World {
         }
     }
 
-    /// Whether the network kept the client from being heard for most of `inactivity`.
+    /// Whether the network kept the client from being heard for most of `inactivity`, and not by one attempt alone:
+    /// the repeat of that has to come in time. Tigase's `inactivity` leaves no time for one.
     fn was_cut_off(&self) -> bool {
         if self.plan.scenario != Scenario::Losses {
             return false;
         }
         let silence = self.plan.kind.inactivity() * SECOND;
-        self.spoilt_since(self.now.saturating_sub(silence)) * 2 >= silence
+        let start = self.now.saturating_sub(silence);
+        let since = |flight: &&Flight| flight.ended.is_none_or(|at| at > start);
+        let spoilt = self.flights.iter().filter(|f| f.spoilt).filter(since);
+        let stuck = spoilt.clone().any(|f| f.stuck);
+        let repeated = stuck || spoilt.count() > 1 || self.plan.kind == Kind::Tigase;
+        repeated && self.spoilt_since(start) * 2 >= silence
     }
 
     /// How much of the time since then an attempt was under way that the network has spoilt.
@@ -159,7 +166,8 @@ impl World {
     fn judge_giving_up(&mut self, cause: &Cause) -> Outcome {
         let what = format!("it gave up: {cause:?}");
         if self.sid.is_none() {
-            return match self.flights.iter().all(|f| f.spoilt) {
+            // A session whose manager is too impatient for the first `wait` is asked for a second time.
+            return match self.flights.iter().rev().take(3).all(|f| f.spoilt) {
                 true => Ok(()),
                 false => Err(what),
             };

@@ -33,6 +33,7 @@ impl World {
             sent: self.now,
             ended: None,
             spoilt: fault.is_some(),
+            stuck: false,
             restart: request.restart,
         });
         if let Some(fault) = fault {
@@ -101,6 +102,7 @@ impl World {
                 return;
             }
             Some(Fault::Stuck) => {
+                self.flights[flight].stuck = true;
                 if self.random.chance(900) {
                     let at = self.now + 10 * SECOND;
                     self.at(at, Event::Fails(flight, FailureKind::CmUnreachable, false));
@@ -181,8 +183,7 @@ impl World {
         }
         let body = self.flights[flight].body.clone();
         let request = request::Request::read(&body)?;
-        self.manager
-            .request(conn, &request, self.plan.wait, self.now);
+        self.manager.request(conn, &request, self.now);
         if let Some(cut) = self.plan.cut {
             self.at(self.now + cut, Event::Cut(conn));
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use xbosh::bosh::session::Phase;
 use xbosh::bosh::{
-    CloseReason, Event as Told, Options, PayloadClass, RequestKey, Requested, Rid, Session,
+    CloseReason, Event as Told, Options, PayloadClass, RequestKey, Requested, Rid, Session, Way,
 };
 use xbosh::xml::Limits;
 
@@ -13,7 +13,7 @@ use crate::client::{Client, Step};
 use crate::manager::Manager;
 use crate::network::{Conn, Event, Flight};
 use crate::oracle::Oracle;
-use crate::plan::{Act, Ending, Plan};
+use crate::plan::{Act, Ending, Fault, Plan};
 use crate::random::Random;
 use crate::{MILLI, SECOND, Time};
 
@@ -83,6 +83,11 @@ impl World {
         let random = Random::new(plan.seed.wrapping_mul(31) ^ plan.kind as u64);
         let options = Options {
             key_seed: None,
+            // Otherwise nobody could tell that an empty answer was not meant for us.
+            way: Way {
+                repeats: plan.faults.contains(&Fault::BoxRepeats),
+                swallows: false,
+            },
             requested: Requested {
                 to: "example.org".into(),
                 from: None,

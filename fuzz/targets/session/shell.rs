@@ -7,7 +7,9 @@ use bytes::Bytes;
 use roxmltree::Document;
 use xbosh::bosh::params::{Manager, RID_LIMIT};
 use xbosh::bosh::session::Phase;
-use xbosh::bosh::{Event, Options, PayloadClass, Request, RequestKey, Requested, Rid, Session};
+use xbosh::bosh::{
+    Event, Options, PayloadClass, Request, RequestKey, Requested, Rid, Session, Way,
+};
 use xbosh::xml::Limits;
 
 use super::Tape;
@@ -64,6 +66,10 @@ impl Shell {
             xmpp_version: !tape.byte().is_multiple_of(4),
         };
         let options = Options {
+            way: Way {
+                repeats: tape.byte().is_multiple_of(2),
+                swallows: false,
+            },
             key_seed: None,
             requested,
             max_body_bytes: MAX_BODY,

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use super::body::NS_HTTPBIND;
 use super::{
     CloseReason, Event, Failure, FailureKind, HttpReply, Options, PayloadClass, Request,
-    RequestKey, Requested, Rid, Session,
+    RequestKey, Requested, Rid, Session, Way,
 };
 use crate::xml::Limits;
 
@@ -60,6 +60,10 @@ impl Rig {
     }
 
     pub(super) fn with(requested: Requested) -> Self {
+        Self::on(Way::default(), requested)
+    }
+
+    pub(super) fn on(way: Way, requested: Requested) -> Self {
         let now = crate::driver::clock::now();
         let options = Options {
             requested,
@@ -68,6 +72,7 @@ impl Rig {
             limits: limits(),
             first_rid: Rid(FIRST),
             seed: 7,
+            way,
             key_seed: None,
         };
         Self {
@@ -83,7 +88,14 @@ impl Rig {
     }
 
     pub(super) fn open_with(attributes: &str) -> Self {
-        let mut rig = Self::new();
+        Self::open_on(Way::default(), attributes)
+    }
+
+    /// As [`Self::open_with`], on such a way.
+    pub(super) fn open_on(way: Way, attributes: &str) -> Self {
+        let mut rig = Self::on(way, requested());
+        // A `wait` that is granted all the same is taken.
+        rig.session.take_any_wait();
         let creation = rig.sent();
         rig.reply(
             creation.key,

@@ -22,6 +22,7 @@ fn keyed() -> Rig {
         limits: limits(),
         first_rid: Rid(FIRST),
         seed: 1,
+        way: Way::default(),
         key_seed: Some(KeySeed::new([3; 32])),
     };
     Rig {

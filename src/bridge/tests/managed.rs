@@ -325,7 +325,7 @@ fn s42_inline_stream_management() {
     assert_eq!(rig.output(), ack(0));
 }
 
-const EJABBERD: &str = "sid='s1' wait='55' requests='2' hold='1' inactivity='30' polling='2' ver='1.11' from='example.org' xmlns:xmpp='urn:xmpp:xbosh' xmpp:restartlogic='true'";
+const EJABBERD: &str = "sid='s1' wait='25' requests='2' hold='1' inactivity='30' polling='2' ver='1.11' from='example.org' xmlns:xmpp='urn:xmpp:xbosh' xmpp:restartlogic='true'";
 
 /// S-43, cm-quirks 4.6: in mode `pass` the server manages; resumption is only asked of a manager known to do
 /// it, and a `<resume/>` elsewhere is refused here instead of hanging.

@@ -125,7 +125,7 @@ pub(crate) enum Note {
     Skipped,
     /// There never was an answer to keep, and it is asked for.
     Unkept,
-    /// An empty answer is kept for a rid that was or will be answered with stanzas.
+    /// Another answer is kept for a rid that was or will be answered with stanzas.
     Masked,
     /// Requests run in another order than they were sent, and so do answers.
     Overtaken,
@@ -206,9 +206,9 @@ impl Manager {
         self.sessions.iter_mut().find(|s| s.look().sid == sid)
     }
 
-    pub(crate) fn request(&mut self, conn: usize, request: &Request, wait: u64, now: Time) {
+    pub(crate) fn request(&mut self, conn: usize, request: &Request, now: Time) {
         let Some(sid) = &request.sid else {
-            self.create(conn, request, wait, now);
+            self.create(conn, request, now);
             return;
         };
         let live = self.session(sid).filter(|s| !s.look().over);
@@ -224,9 +224,9 @@ impl Manager {
         }
     }
 
-    fn create(&mut self, conn: usize, request: &Request, wait: u64, now: Time) {
+    fn create(&mut self, conn: usize, request: &Request, now: Time) {
         let sid = format!("s{}", self.sessions.len());
-        let wait = wait.min(self.kind.max_wait());
+        let wait = request.wait.unwrap_or_default().min(self.kind.max_wait());
         let attributes = self.kind.creation(&sid, request.rid, wait);
         let common = Common {
             kind: self.kind,
