@@ -69,7 +69,7 @@ impl Session {
             .granted
             .as_ref()
             .filter(|g| matches!(g.manager, Manager::Prosody | Manager::Ejabberd))
-            .filter(|g| self.bound && !g.is_polling())
+            .filter(|g| (self.bound || self.way.repeats) && !g.is_polling())
             .map(|g| g.wait * 3 / 4);
         // Sooner than any answer ever came: the newer request cannot have been the reason.
         let since = self

@@ -13,6 +13,7 @@
 
 mod check;
 mod clients;
+mod deaths;
 mod ends;
 mod failures;
 mod faults;

@@ -323,6 +323,27 @@ fn p10_an_empty_answer_behind_a_newer_request() {
     }
 }
 
+/// P-10: the same while the client logs in: the answer to its bind request goes to the copy that nobody reads, and it would
+/// wait for ever.
+#[test]
+fn p10_a_login_request_that_was_sent_twice() {
+    let way = Way {
+        repeats: true,
+        swallows: false,
+    };
+    let mut rig = Rig::open_on(way, PROSODY);
+    rig.say("<iq type='set' id='bind'/>");
+    let bind = rig.sent();
+    rig.pass(Duration::from_millis(5));
+    rig.empty(bind.key);
+    let poll = rig.sent();
+    assert_eq!(poll.key.rid.0, bind.key.rid.0 + 1);
+    let again = rig.sent();
+    assert_eq!(again.body, bind.body);
+    rig.payload(again.key, "<iq type='result' id='bind'/>");
+    assert_eq!(rig.events(), ["iq bind"]);
+}
+
 /// P-10: what shows that something on the way repeats requests: ejabberd's mark of a repeat on the answer to a
 /// request that was sent once, or its recoverable error.
 #[test]

@@ -1,4 +1,4 @@
-//! An HTTP proxy for absolute-form requests that hits some of them, by chance but from a seed, with one kind of
+//! An HTTP proxy, for absolute-form requests and for CONNECT, that hits some of them, by chance but from a seed, with one kind of
 //! fault. Where [`HttpTrick`](super::HttpTrick) misbehaves always, this one does so now and then, as networks do.
 //!
 //! It forwards cleanly until [`FaultyProxy::arm`]. Client and origin have connections of their own, a new one to
@@ -6,6 +6,7 @@
 
 mod kind;
 mod serve;
+mod tunnel;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;

@@ -17,7 +17,7 @@ use crate::proxy::origin::{Onward, answer, page, passed_on, reset};
 const SHOWN: usize = 400;
 
 /// How a connection ends.
-enum End {
+pub(super) enum End {
     Close,
     Reset,
 }
@@ -58,10 +58,10 @@ pub(super) async fn serve(shared: Arc<Shared>, client: TcpStream) {
     }
 }
 
-struct Connection {
-    shared: Arc<Shared>,
-    client: TcpStream,
-    buffer: BytesMut,
+pub(super) struct Connection {
+    pub(super) shared: Arc<Shared>,
+    pub(super) client: TcpStream,
+    pub(super) buffer: BytesMut,
     /// The next request finds the connection closed.
     closes_on_next: bool,
     /// Whose request is being served.
@@ -82,6 +82,9 @@ impl Connection {
                 Ok(Some(request)) => request,
                 Ok(None) | Err(_) => return End::Close,
             };
+            if request.line.starts_with("CONNECT ") {
+                return self.tunnel(&request).await;
+            }
             let body = String::from_utf8_lossy(&request.body);
             self.under_way = attribute(&body, "sid");
             if let Some(sid) = &self.under_way {
@@ -225,7 +228,7 @@ impl Connection {
     }
 
     /// Ends when the client closes; what it sends until then stays in the buffer.
-    async fn until_client_leaves(&mut self) {
+    pub(super) async fn until_client_leaves(&mut self) {
         while matches!(self.client.read_buf(&mut self.buffer).await, Ok(1..)) {}
     }
 }
