@@ -231,6 +231,8 @@ pub struct Bridge {
     saw_first_byte: bool,
     /// The client's connection is TLS.
     secure: bool,
+    /// It was from its first byte.
+    direct: bool,
     /// The domain that the client named when TLS began.
     sni: Option<String>,
     /// The features as they came, to be given again inside TLS.
@@ -301,6 +303,7 @@ impl Bridge {
             login_begun: false,
             saw_first_byte: false,
             secure: false,
+            direct: false,
             sni: None,
             offer: BytesMut::new(),
             reopening: false,

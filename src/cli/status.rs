@@ -145,7 +145,11 @@ fn table(report: &Report) -> String {
 }
 
 fn one(out: &mut String, stream: &Stream) {
-    let tls = if stream.tls { ", TLS" } else { "" };
+    let tls = match (stream.tls, stream.direct_tls) {
+        (true, true) => ", direct TLS",
+        (true, false) => ", STARTTLS",
+        (false, _) => "",
+    };
     // Writing into a String cannot fail.
     let _ = writeln!(
         out,
@@ -213,6 +217,7 @@ mod tests {
             age: 7_300,
             state: "online".into(),
             tls: true,
+            direct_tls: false,
             domain: Some("example.org".into()),
             url: Some("https://example.org/http-bind".into()),
             way: Some("HTTP proxy 10.0.0.1:3128".into()),

@@ -267,6 +267,7 @@ impl Connection {
             stream.domain = self.bridge.domain().map(str::to_owned);
         }
         stream.tls = self.bridge.is_secure();
+        stream.direct_tls = self.bridge.is_secure_from_the_start();
         (stream.stanzas_up, stream.stanzas_down) = (up, down);
     }
 

@@ -47,6 +47,9 @@ pub struct Stream {
     pub state: String,
     /// Whether the client speaks TLS.
     pub tls: bool,
+    /// Whether it has done so from its first byte, and not by STARTTLS.
+    #[serde(default)]
+    pub direct_tls: bool,
     /// XMPP domain, once known.
     pub domain: Option<String>,
     /// The connection manager's address, without its query.
