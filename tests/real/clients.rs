@@ -1,9 +1,10 @@
-//! Real command-line clients, each with the security that it begins with by itself: login, a message each way, logout.
+//! Real command-line clients, each with the security that it begins with by itself, which xbosh has to confirm: login, a
+//! message each way, logout.
 //! `tests/clients --full` runs these and the others for long.
 
 use std::path::Path;
 
-use xbosh_testkit::matrix::{Stage, Trial, drivers};
+use xbosh_testkit::matrix::{Driver, Stage, Trial, drivers};
 use xbosh_testkit::real::available;
 
 use crate::support::{Scheme, Site, Way, xbosh_to};
@@ -27,12 +28,22 @@ async fn row(
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let all = drivers(&here.join("tests/clients.d")).unwrap();
     let driver = all.iter().find(|driver| driver.name == name).unwrap();
+    row_of(driver, name, site, security, environment).await
+}
+
+async fn row_of(
+    driver: &Driver,
+    program: &str,
+    site: Site,
+    security: &'static str,
+    environment: &[(&'static str, &str)],
+) -> Result<(), Told> {
     if !Way::Direct.available(site) {
         return Ok(());
     }
     // What is there is only looked at; `./test` has installed it.
-    if available::find(name).is_none() {
-        available::skipped(&format!("{name} not installed"));
+    if available::find(program).is_none() {
+        available::skipped(&format!("{program} not installed"));
         return Ok(());
     }
     if let Err(why) = driver.install(&[]).await {
@@ -43,7 +54,7 @@ async fn row(
     let homes = tempfile::tempdir().unwrap();
     let stage = Stage {
         server: site.server(),
-        xbosh: xbosh.addr(),
+        xbosh: &xbosh,
         ca: xbosh.trust(site.server().domain()).unwrap(),
         out: homes.path().to_owned(),
         environment: environment
@@ -65,7 +76,7 @@ async fn row(
         let log = homes.path().join(trial.log_name());
         let log = std::fs::read_to_string(log).unwrap_or_default();
         Told(format!(
-            "\nxbosh, at last:\n{}\nthe driver, at last:\n{}\n{name}: {why}",
+            "\nxbosh, at last:\n{}\nthe driver, at last:\n{}\n{program}: {why}",
             last(&xbosh.log(), 10),
             last(&log, 24)
         ))
@@ -112,6 +123,7 @@ macro_rules! rows {
 
 rows! {
     profanity: "profanity", "default";
+    profanity_plain: "profanity", "plain";
     profanity_direct: "profanity", "direct";
     mcabber: "mcabber", "default";
     mcabber_starttls: "mcabber", "starttls";
@@ -135,6 +147,23 @@ async fn poezio_where_the_shell_refuses_and_nothing_else_is_set() -> Result<(), 
         ("TMUX", "/nonexistent,1,0"),
     ];
     row(Site::Prosody, "poezio", "starttls", &environment).await
+}
+
+/// The column "default security" was the driver's own word, and mcabber's was wrong.
+#[tokio::test]
+async fn a_stream_that_is_secured_otherwise_than_its_driver_says() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let all = drivers(&here.join("tests/clients.d")).unwrap();
+    let mut driver = all.into_iter().find(|d| d.name == "mcabber").unwrap();
+    // An account of its own.
+    driver.name = "claiming".into();
+    driver.default = "plain".into();
+    if Way::Direct.available(Site::Prosody) && available::find("mcabber").is_some() {
+        let told = row_of(&driver, "mcabber", Site::Prosody, "default", &[]).await;
+        let Told(why) = told.unwrap_err();
+        let reason = "mcabber: xbosh says that it is starttls, not plain";
+        assert!(why.ends_with(reason), "{why}");
+    }
 }
 
 /// No command-line driver is forgotten here.

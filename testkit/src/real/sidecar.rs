@@ -141,6 +141,7 @@ impl Sidecar {
             .arg("--config")
             .arg(self.folder.path().join("config.toml"))
             .env("XDG_STATE_HOME", self.folder.path())
+            .env("XDG_RUNTIME_DIR", self.folder.path())
             .stdin(Stdio::null())
             .output()
             .map_err(|error| error.to_string())?;

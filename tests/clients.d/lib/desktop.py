@@ -1,17 +1,15 @@
 """What the drivers of graphical clients share: a display and a session bus of their own, as an ordinary user."""
 
 import os
-import select
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from driver import LOGIN, LOGOUT, Settings, cannot, debian, own, say
+from driver import LOGIN, LOGOUT, STEP, Orders, Settings, cannot, debian, own, say
 
 PACKAGES = ["xvfb", "openbox", "xdotool", "imagemagick", "x11-apps", "xclip", "dbus-daemon", "fonts-dejavu-core", "openssl"]
-STEP = 0.1
 STILL = 20
 LIB = Path(__file__).resolve().parent
 
@@ -53,8 +51,7 @@ class Desktop:
     def __init__(self, settings):
         self.settings = settings
         self.started = []
-        self.lines = []
-        self.rest = b""
+        self.orders = Orders()
 
     def __enter__(self):
         home = self.settings.home
@@ -119,8 +116,7 @@ class Desktop:
         self.key("ctrl+v")
 
     def shot(self, name):
-        """A picture of all that is to be seen, once nothing moves. The server's domain stands for its name."""
-        server = os.environ.get("XB_SERVER") or self.settings.domain
+        """A picture of all that is to be seen, once nothing moves."""
         before = None
         for _ in range(STILL):
             picture = subprocess.run(["xwd", "-root", "-silent"], stdout=subprocess.PIPE, timeout=LOGIN).stdout
@@ -128,19 +124,12 @@ class Desktop:
                 break
             before = picture
             time.sleep(STEP)
-        file = self.settings.out / f"{name}-{server}.png"
+        file = self.settings.out / f"{name}-{self.settings.server}.png"
         subprocess.run(["convert", "xwd:-", file], input=picture, timeout=LOGIN)
 
     def command(self):
-        """The next command as a pair of name and text within a step, or none."""
-        if not self.lines and select.select([0], [], [], STEP)[0]:
-            read = os.read(0, 65536)
-            *lines, self.rest = (self.rest + read).split(b"\n")
-            self.lines += [line.decode() for line in lines] + ([] if read else ["quit"])
-        if self.lines:
-            name, _, text = self.lines.pop(0).partition(" ")
-            return name, text
-        return None, ""
+        """See `Orders.next`."""
+        return self.orders.next()
 
     def until(self, ready, seconds=LOGIN):
         """Whether it became true in time."""

@@ -1,7 +1,6 @@
 """What the drivers of terminal clients share: a tmux of their own, and what its screen shows."""
 
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -10,9 +9,8 @@ import time
 import traceback
 from pathlib import Path
 
-from driver import LOGIN, LOGOUT, Settings, cannot, debian, own, say
+from driver import LOGIN, LOGOUT, STEP, Orders, Settings, cannot, debian, own, say
 
-STEP = 0.1
 # Lines of the screen that explain a failure.
 TOLD = 16
 LIB = Path(__file__).resolve().parent
@@ -64,8 +62,7 @@ class Terminal:
     def __init__(self, settings):
         self.settings = settings
         self.server = None
-        self.lines = []
-        self.rest = b""
+        self.orders = Orders()
         own(settings.home)
         os.environ.update(
             XDG_CONFIG_HOME=str(settings.home / "config"),
@@ -158,21 +155,13 @@ class Terminal:
         self.tmux("send-keys", "-t", "client", *keys)
 
     def shot(self, name):
-        """A picture of the screen, if there is a program that draws it; else its text."""
-        server = os.environ.get("XB_SERVER") or self.settings.domain
-        file = self.settings.out / f"{name}-{server}"
-        file.with_suffix(".txt").write_text(self.text())
+        """The screen's text."""
+        file = self.settings.out / f"{name}-{self.settings.server}.txt"
+        file.write_text(self.text())
 
     def command(self):
-        """The next command as a pair of name and text within a step, or none."""
-        if not self.lines and select.select([0], [], [], STEP)[0]:
-            read = os.read(0, 65536)
-            *lines, self.rest = (self.rest + read).split(b"\n")
-            self.lines += [line.decode() for line in lines] + ([] if read else ["quit"])
-        if self.lines:
-            name, _, text = self.lines.pop(0).partition(" ")
-            return name, text
-        return None, ""
+        """See `Orders.next`."""
+        return self.orders.next()
 
     def until(self, ready, seconds=LOGIN):
         """Whether it came true in time, asked again and again; false at once when the program is over."""

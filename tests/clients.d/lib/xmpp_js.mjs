@@ -18,6 +18,7 @@ const [username, domain] = XB_JID.split("@");
 const say = (...words) => console.log(words.join(" ").replaceAll("\n", " "));
 say("version @xmpp/client", version);
 
+// What a program writes:
 const scheme = XB_TLS === "direct" ? "xmpps" : "xmpp";
 const xmpp = client({
   service: `${scheme}://${XB_HOST}:${XB_PORT}`,
@@ -25,6 +26,7 @@ const xmpp = client({
   username,
   password: XB_PASSWORD,
 });
+// So far a program.
 let online = false;
 let begun = false;
 let stopping = false;
