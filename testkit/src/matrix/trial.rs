@@ -27,6 +27,8 @@ const ARRIVAL: Duration = Duration::from_secs(30);
 const LATE_ARRIVAL: Duration = Duration::from_secs(90);
 /// Between two looks at xbosh's streams.
 const LOOK: Duration = Duration::from_millis(20);
+/// Messages after which a stream has to have been seen that lasts for one only.
+const LOOKS: usize = 10;
 
 /// Where clients are tried.
 pub struct Stage<'a> {
@@ -255,10 +257,23 @@ impl Online<'_> {
     /// # Errors
     /// One did not arrive, or not as it was sent.
     pub async fn exchange(&mut self) -> Result<(), String> {
-        self.texts += 1;
-        let began = Instant::now();
-        self.send_up().await?;
         if self.outcome.sends_only {
+            return self.send_and_look().await;
+        }
+        self.texts += 1;
+        self.send_up().await?;
+        let stanza = message(&mut self.peer).await;
+        self.arrived_up(stanza?)?;
+        self.send_down().await?;
+        self.arrived_down(ARRIVAL).await
+    }
+
+    /// One message of a program that logs in for it. Its stream is short: where it was not seen, there is another one.
+    async fn send_and_look(&mut self) -> Result<(), String> {
+        for _ in 0..LOOKS {
+            self.texts += 1;
+            let began = Instant::now();
+            self.send_up().await?;
             let mut seen = None;
             let stanza = tokio::select! {
                 stanza = message(&mut self.peer) => stanza,
@@ -268,12 +283,11 @@ impl Online<'_> {
             };
             self.arrived_up(stanza?)?;
             self.outcome.login = began.elapsed();
-            return self.is_secured(seen.ok_or("xbosh had no stream of it")?);
+            if let Some(security) = seen {
+                return self.is_secured(security);
+            }
         }
-        let stanza = message(&mut self.peer).await;
-        self.arrived_up(stanza?)?;
-        self.send_down().await?;
-        self.arrived_down(ARRIVAL).await
+        Err("xbosh was never seen to have a stream of it".into())
     }
 
     /// Whether it has a stream that an outage can hit.
