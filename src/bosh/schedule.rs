@@ -104,7 +104,15 @@ impl Session {
         }
         if let Some(closing) = self.closing {
             let last = self.batch_len() == self.queue.len();
-            let slot = slot && (self.queue.is_empty() || self.would_overtake().is_none());
+            let overtakes = match self.queue.is_empty() {
+                true => None,
+                false => self.would_overtake(),
+            };
+            if slot && overtakes == Some(true) {
+                // Nobody else would make the manager answer it in time.
+                return Some((free, Send::Empty));
+            }
+            let slot = slot && overtakes.is_none();
             return match (slot, last) {
                 (true, true) => Some((free, Send::Terminate)),
                 (true, false) => Some((free, Send::Payload)),
