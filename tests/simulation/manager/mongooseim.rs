@@ -117,7 +117,7 @@ impl MongooseIm {
             self.c.notes.push(if came {
                 Note::Forgotten
             } else {
-                Note::ParkedAgain
+                Note::ParkedAgain(rid)
             });
             self.invalid();
         }
