@@ -269,7 +269,12 @@ impl Session {
     /// Turns the decision into a request.
     pub(super) fn begin(&mut self, what: Send, now: Instant) -> Option<Request> {
         let (index, fresh) = match what {
-            Send::Existing(index) => (index, self.window.get(index)?.attempts > 0),
+            Send::Existing(index) => {
+                let entry = self.window.get(index)?;
+                // On a kept connection the shell may repeat it by itself, which a creation request must not be (B-55).
+                let again = self.phase == Phase::Creating && entry.rid != self.options.first_rid;
+                (index, again || entry.attempts > 0)
+            }
             Send::Restart | Send::Payload | Send::Terminate | Send::Empty => {
                 let entry = self.encode_next(what, now)?;
                 self.window.push(entry);

@@ -147,6 +147,8 @@ pub struct Session {
     pub(super) receiving: bool,
     /// The client waits to hear that what it sent has arrived.
     pub(super) confirming: bool,
+    /// A request was answered without proof that the manager has what it carried: newer ones prove nothing either.
+    pub(super) unproved: bool,
     pub(super) keys: Option<KeyChain>,
     /// What cuts long polls on the way.
     pub(super) cuts: Cuts,
@@ -212,6 +214,7 @@ impl Session {
             restart: false,
             receiving: true,
             confirming: false,
+            unproved: false,
             keys: options.key_seed.clone().map(KeyChain::new),
             cuts: Cuts::default(),
             acked: None,

@@ -36,6 +36,8 @@ pub(crate) struct Oracle {
     bound: bool,
     sent: BTreeMap<u64, Sent>,
     last_send: Time,
+    /// When a request went out that was no repeat.
+    last_new: Time,
     ending_since: Option<Time>,
     terminated: bool,
     /// The terminate request went out as one more than allowed.
@@ -54,6 +56,7 @@ impl Oracle {
             bound: false,
             sent: BTreeMap::new(),
             last_send: 0,
+            last_new: 0,
             ending_since: None,
             terminated: false,
             squeezed: false,
@@ -147,6 +150,7 @@ impl Oracle {
             self.window(request, now)?;
             self.ack(request)?;
         }
+        self.last_new = now;
         self.terminated |= request.terminate;
         self.squeezed |= request.terminate && self.unanswered() >= self.requests;
         let sent = Sent {
@@ -185,13 +189,12 @@ impl Oracle {
         }
         // Before binding a parked reply may be waiting for the older request's answer (T-17).
         // Tigase is made to answer before the next payload goes out.
-        let pause = match self.bound && self.kind != Kind::Tigase {
-            true => (self.kind.polling() + 1) * SECOND,
-            false if self.bound => 0,
-            // After two seconds, which the repeat of another may have used up in part.
-            false => SECOND,
+        let soonest = match self.bound {
+            true if self.kind == Kind::Tigase => 0,
+            true => self.last_send + (self.kind.polling() + 1) * SECOND,
+            false => self.last_new + 2 * SECOND,
         };
-        if request.is_empty() && unanswered > 0 && now < self.last_send + pause {
+        if request.is_empty() && unanswered > 0 && now < soonest {
             return Err(format!(
                 "empty rid {rid} beside an unanswered request, {} ms after the last",
                 (now - self.last_send) / crate::MILLI

@@ -425,13 +425,16 @@ impl World {
             }
             Act::Inactive => self.session.client_is_inactive(),
             Act::Hurry => self.session.hurry(self.instant()),
-            Act::Renew => self.session.renew(Duration::ZERO, self.instant()),
+            Act::Renew => {
+                self.lose_connections();
+                self.session.renew(Duration::ZERO, self.instant());
+            }
             Act::Sleep(time) => self.sleep(time),
         }
     }
 
-    /// Connections die while nobody is there to see it.
-    fn sleep(&mut self, time: Time) {
+    /// What is under way comes to nothing.
+    fn lose_connections(&mut self) {
         for conn in &mut self.conns {
             let flight = &mut self.flights[conn.flight];
             if flight.ended.is_none() && conn.alive {
@@ -439,6 +442,11 @@ impl World {
                 flight.spoilt = true;
             }
         }
+    }
+
+    /// Connections die while nobody is there to see it.
+    fn sleep(&mut self, time: Time) {
+        self.lose_connections();
         self.asleep_until = self.now + time;
         self.sleeps.push((self.now, self.asleep_until));
         self.at(self.asleep_until, Event::Wake(time));

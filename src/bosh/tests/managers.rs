@@ -275,6 +275,19 @@ fn b61_tigase_gets_everything_before_the_end() {
     assert_eq!(rig.events(), ["closed: terminated, confirmed true"]);
 }
 
+/// S-43: a manager that ends the session instead of taking the older request has not taken the newer one either,
+/// though it has answered that. Openfire does so when `wait` is over, and had only queued it (found by the simulation).
+#[test]
+fn s43_nothing_is_confirmed_behind_a_request_that_was_refused() {
+    let (mut rig, poll) = Rig::bound();
+    rig.say("<m>1</m>");
+    let second = rig.sent();
+    rig.empty(second.key);
+    rig.reply(poll.key, GONE);
+    assert_eq!(rig.events(), ["closed: item-not-found None []"]);
+    assert_eq!(rig.confirmed, 0);
+}
+
 /// cm-quirks section 9: Tigase keeps no answers: what the repeat of an older request brings is newer than the
 /// reply that is parked behind it.
 #[test]
