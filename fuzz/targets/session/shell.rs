@@ -50,6 +50,8 @@ pub(super) struct Shell {
     expected_key: Option<String>,
     /// The last payload delivered: request and number.
     delivered: Option<(u64, u64)>,
+    /// An attempt came to nothing.
+    lost: bool,
     receiving: bool,
     restart: bool,
     closing: bool,
@@ -103,6 +105,7 @@ impl Shell {
             keyed,
             expected_key: None,
             delivered: None,
+            lost: false,
             receiving: true,
             restart: false,
             closing: false,
@@ -122,6 +125,7 @@ impl Shell {
             }
             while let Some(key) = self.session.poll_abort() {
                 idle = false;
+                self.lost = true;
                 self.land(key);
             }
             while let Some(request) = self.session.poll_request(self.now) {
@@ -139,6 +143,7 @@ impl Shell {
 
     fn drain_aborts(&mut self) {
         while let Some(key) = self.session.poll_abort() {
+            self.lost = true;
             self.land(key);
         }
     }
@@ -176,8 +181,13 @@ impl Shell {
                         .session
                         .granted()
                         .is_some_and(|granted| granted.manager == Manager::Tigase);
-                    let newer = tigase && self.requests.values().any(|(_, attempts)| *attempts > 1);
-                    assert!(newer || self.delivered < place, "B-35: {id} out of order");
+                    let newer = tigase && self.lost;
+                    assert!(
+                        newer || self.delivered < place,
+                        "B-35: {id} behind {:?}, from {:?}",
+                        self.delivered,
+                        self.session.granted()
+                    );
                     self.delivered = place;
                 }
             }
@@ -339,6 +349,8 @@ impl Shell {
         self.land(key);
         if said.accepts {
             self.accepted = self.accepted.max(Some(key.rid));
+        } else {
+            self.lost = true;
         }
         self.session.handle_response(key, &said.reply, self.now);
     }
@@ -374,6 +386,7 @@ impl Shell {
         if let Some(key) = self.pick(&self.flying, tape) {
             self.land(key);
             let failure = manager::failure(tape);
+            self.lost = true;
             self.session.handle_failure(key, failure, self.now);
         }
     }
