@@ -194,9 +194,7 @@ impl Session {
             if response.is_empty() && response.kind == ResponseType::Normal {
                 self.window.note_release();
             }
-            if answered.confirms && answered.payloads > 0 {
-                self.events.push_back(Event::Confirmed(answered.payloads));
-            }
+            self.confirm(answered.payloads, answered.confirms);
             self.deliver(answered.rid, *response);
         }
         if self.processed != before {
@@ -209,6 +207,16 @@ impl Session {
             self.restart_clock(now);
         }
         self.advance(now);
+    }
+
+    /// The oldest request that is not done with is answered: by that the manager has its payload, or has not. Behind
+    /// one that it has not, an answer proves nothing: Openfire answers a request whose elder is missing when its `wait`
+    /// is over, without a look at it.
+    pub(super) fn confirm(&mut self, payloads: usize, has_it: bool) {
+        self.unproved |= !has_it;
+        if payloads > 0 && !self.unproved {
+            self.events.push_back(Event::Confirmed(payloads));
+        }
     }
 
     pub(super) fn deliver(&mut self, rid: Rid, response: Response) {

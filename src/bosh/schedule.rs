@@ -107,7 +107,15 @@ impl Session {
         }
         if let Some(closing) = self.closing {
             let last = self.batch_len() == self.queue.len();
-            let slot = slot && (self.queue.is_empty() || self.would_overtake().is_none());
+            let overtakes = match self.queue.is_empty() {
+                true => None,
+                false => self.would_overtake(),
+            };
+            if slot && overtakes == Some(true) {
+                // Nobody else would make the manager answer it in time.
+                return Some((free, Send::Empty));
+            }
+            let slot = slot && overtakes.is_none();
             return match (slot, last) {
                 (true, true) => Some((free, Send::Terminate)),
                 (true, false) => Some((free, Send::Payload)),
@@ -271,7 +279,12 @@ impl Session {
     /// Turns the decision into a request.
     pub(super) fn begin(&mut self, what: Send, now: Instant) -> Option<Request> {
         let (index, fresh) = match what {
-            Send::Existing(index) => (index, self.window.get(index)?.attempts > 0),
+            Send::Existing(index) => {
+                let entry = self.window.get(index)?;
+                // On a kept connection the shell may repeat it by itself, which a creation request must not be (B-55).
+                let again = self.phase == Phase::Creating && entry.rid != self.options.first_rid;
+                (index, again || entry.attempts > 0)
+            }
             Send::Restart | Send::Payload | Send::Terminate | Send::Empty => {
                 let entry = self.encode_next(what, now)?;
                 self.window.push(entry);

@@ -151,6 +151,8 @@ pub struct Session {
     pub(super) receiving: bool,
     /// The client waits to hear that what it sent has arrived.
     pub(super) confirming: bool,
+    /// A request was answered without proof that the manager has what it carried: newer ones prove nothing either.
+    pub(super) unproved: bool,
     pub(super) keys: Option<KeyChain>,
     /// What cuts long polls on the way.
     pub(super) cuts: Cuts,
@@ -220,6 +222,7 @@ impl Session {
             restart: false,
             receiving: true,
             confirming: false,
+            unproved: false,
             keys: options.key_seed.clone().map(KeyChain::new),
             cuts: Cuts::default(),
             acked: None,
@@ -300,11 +303,13 @@ impl Session {
         self.renew_requests(slept, now);
     }
 
-    /// The network may be better than it was: what waits for its next attempt goes out now.
+    /// The network may be better than it was: what waits for its next attempt goes out now, and patience lasts
+    /// until that has come to something (B-54).
     pub fn hurry(&mut self, now: Instant) {
         for entry in self.window.iter_mut() {
             if let State::Waiting { not_before } = &mut entry.state {
                 *not_before = (*not_before).min(now);
+                self.last_try = true;
             }
         }
     }
@@ -321,13 +326,15 @@ impl Session {
         self.way
     }
 
-    /// How long ago the last requests were sent, newest last (C-08).
+    /// How long ago the last requests were sent, newest last (C-08), each named by its distance from the first:
+    /// a rid itself is a secret (B-73).
     #[must_use]
-    pub fn last_sends(&self, now: Instant) -> Vec<(Rid, Duration)> {
+    pub fn last_sends(&self, now: Instant) -> Vec<(u64, Duration)> {
         let age = |at: Instant| now.saturating_duration_since(at);
+        let first = self.options.first_rid.0;
         self.trail
             .iter()
-            .map(|(rid, at)| (*rid, age(*at)))
+            .map(|(rid, at)| (rid.0.saturating_sub(first), age(*at)))
             .collect()
     }
 

@@ -268,6 +268,19 @@ impl Client {
 mod tests {
     use super::*;
 
+    /// T-36: what a client gets leaves at once.
+    #[tokio::test]
+    async fn t36_nothing_waits_in_the_kernel() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connecting = TcpStream::connect(address);
+        let (_theirs, accepted) = tokio::join!(connecting, listener.accept());
+        match Client::from(accepted.unwrap().0).socket {
+            Socket::Tcp(stream) => assert!(stream.nodelay().unwrap()),
+            Socket::Unix(_) => unreachable!(),
+        }
+    }
+
     #[test]
     fn logs_name_the_peer() {
         let tcp = Peer::Tcp(([127, 0, 0, 1], 4711).into());

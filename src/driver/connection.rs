@@ -326,6 +326,8 @@ impl Connection {
                     ticket.bound(clock::now());
                 }
                 tracing::info!(client = %self.peer, domain = self.bridge.domain(), "client is online");
+                // The one of the beginning may be too old: a password takes time to type.
+                self.warm();
             }
             bridge::Event::Filtered(removed) => {
                 let what = crate::stream::features::why(&removed);
@@ -499,14 +501,30 @@ impl Connection {
             .push(Box::pin(async move { (key, exchange.await) }));
     }
 
+    /// Has a second connection opened ahead of need (T-37): what the client says next then leaves at once, in order,
+    /// and after the TLS tickets of its connection are acknowledged. A failure is met again by who needs it.
+    fn warm(&self) {
+        if let Some(manager) = &self.manager {
+            manager.client.warm();
+        }
+    }
+
     fn on_sent(&mut self, sent: Sent) {
         match sent {
             Sent::Whole(key) => {
                 let now = clock::now();
                 self.flying.push((key, now));
                 self.bridge.handle_written(key, now);
+                // The way has just proved good: at the beginning, or after a connection was lost.
+                if !self.bridge.was_opened() || key.attempt > 1 {
+                    self.warm();
+                }
             }
-            Sent::Again(key) => self.bridge.handle_repeated(key),
+            Sent::Again(key) => {
+                self.bridge.handle_repeated(key);
+                // It takes a connection that is opened now; the one beside it may be dead as well.
+                self.warm();
+            }
         }
     }
 

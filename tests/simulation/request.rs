@@ -17,6 +17,8 @@ pub(crate) struct Request {
     pub(crate) wait: Option<u64>,
     pub(crate) terminate: bool,
     pub(crate) restart: bool,
+    pub(crate) key: Option<String>,
+    pub(crate) new_key: Option<String>,
     /// Attributes that this client never sends.
     pub(crate) strange: Vec<String>,
     pub(crate) stanzas: Vec<Up>,
@@ -49,6 +51,8 @@ impl Request {
             wait: None,
             terminate: false,
             restart: false,
+            key: None,
+            new_key: None,
             strange: Vec::new(),
             stanzas: stanzas(inner)?,
             inner: inner.to_owned(),
@@ -61,6 +65,8 @@ impl Request {
                 "sid" => request.sid = Some(value.to_owned()),
                 "wait" => request.wait = Some(number(value)?),
                 "ack" => request.ack = Some(number(value)?),
+                "key" => request.key = Some(value.to_owned()),
+                "newkey" => request.new_key = Some(value.to_owned()),
                 "type" if value == "terminate" => request.terminate = true,
                 "xmpp:restart" if value == "true" => request.restart = true,
                 "xmlns" | "xmlns:xmpp" | "to" | "ver" | "hold" | "xml:lang" | "xmpp:version" => {}

@@ -174,6 +174,8 @@ fn b55_creation_attempts_have_new_rids() {
             );
         };
         gaps.push((rig.now - started).as_secs_f64());
+        // Not on a kept connection: the shell would repeat it there by itself.
+        assert_eq!(request.fresh, !rids.is_empty());
         rids.push(request.key.rid.0);
         assert!(text(&request).contains(&format!("rid='{}'", request.key.rid)));
         rig.fail(request.key, FailureKind::CmUnreachable, false);

@@ -28,6 +28,25 @@ fn b35_replies_out_of_order() {
     assert_eq!(rig.events(), ["message a", "message b", "message c"]);
 }
 
+/// T-36: a lone stanza leaves at this very moment, and so does each step of a login, whatever came just before.
+#[test]
+fn t36_nothing_waits_for_company() {
+    let (mut rig, _poll) = Rig::bound();
+    rig.pass(Duration::from_secs(1));
+    rig.say("<message/>");
+    assert!(rig.request().is_some(), "a lone stanza");
+
+    let mut rig = Rig::open();
+    for step in ["<auth/>", "<response/>"] {
+        rig.session
+            .send(Bytes::from_static(step.as_bytes()), PayloadClass::Alone);
+        let request = rig.request().expect(step);
+        rig.session.handle_written(request.key, rig.now);
+        rig.pass(Duration::from_millis(40));
+        rig.payload(request.key, "<challenge/>");
+    }
+}
+
 /// B-38: never more than `requests` unanswered; what waits travels together, in order.
 #[test]
 fn b38_window_and_batches() {

@@ -252,6 +252,49 @@ fn tigase_gets_one_request_with_payload_at_a_time() {
     assert_eq!(rig.sent().body, first.body);
 }
 
+/// B-61, cm-quirks 4.1: a client goes while Tigase holds a request with payload, and what it said last takes more
+/// than one: an empty request makes Tigase answer, else nothing would go out until patience ends.
+#[test]
+fn b61_tigase_gets_everything_before_the_end() {
+    let (mut rig, poll) = Rig::bound_with(TIGASE);
+    rig.say("<m>1</m>");
+    let first = rig.sent();
+    rig.empty(poll.key);
+    let alone = Bytes::from_static(b"<m>2</m>");
+    rig.session.send(alone, PayloadClass::Alone);
+    rig.say("<m>3</m>");
+    rig.session.terminate(Duration::from_secs(5), rig.now);
+    let release = rig.sent();
+    assert!(text(&release).ends_with("/>"));
+    rig.empty(first.key);
+    let second = rig.sent();
+    assert!(text(&second).ends_with("<m>2</m></body>"));
+    rig.empty(release.key);
+    let release = rig.sent();
+    rig.empty(second.key);
+    let last = rig.sent();
+    assert!(text(&last).ends_with("type='terminate'><m>3</m></body>"));
+    rig.empty(release.key);
+    rig.reply(
+        last.key,
+        "<body xmlns='http://jabber.org/protocol/httpbind' type='terminate'/>",
+    );
+    assert_eq!(rig.events(), ["closed: terminated, confirmed true"]);
+}
+
+/// S-43: a manager that ends the session instead of taking the older request has not taken the newer one either,
+/// though it has answered that. Openfire does so when `wait` is over, and had only queued it (found by the simulation).
+#[test]
+fn s43_nothing_is_confirmed_behind_a_request_that_was_refused() {
+    let (mut rig, poll) = Rig::bound();
+    rig.say("<m>1</m>");
+    let second = rig.sent();
+    rig.empty(second.key);
+    rig.reply(poll.key, GONE);
+    assert_eq!(rig.events(), ["closed: item-not-found None []"]);
+    assert_eq!(rig.confirmed, 0);
+}
+
 /// cm-quirks section 9: Tigase keeps no answers: what the repeat of an older request brings is newer than the
 /// reply that is parked behind it.
 #[test]

@@ -121,7 +121,7 @@ impl MongooseIm {
             self.c.notes.push(if came {
                 Note::Forgotten
             } else {
-                Note::ParkedAgain
+                Note::ParkedAgain(rid)
             });
             self.invalid();
         }
