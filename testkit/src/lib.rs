@@ -7,6 +7,7 @@
 pub mod client;
 pub mod cm;
 pub mod matrix;
+pub mod performance;
 pub mod proxy;
 pub mod real;
 pub mod reliability;

@@ -15,7 +15,7 @@ pub mod managed;
 mod place;
 pub mod raw;
 pub mod rude;
-mod scanner;
+pub(crate) mod scanner;
 pub(crate) mod scram;
 mod stanza;
 mod stream;
