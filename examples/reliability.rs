@@ -1,7 +1,7 @@
 //! What becomes of messages while the network misbehaves: real servers, xbosh as it was built, and a proxy that hits
 //! a share of the requests. Writes a table in Markdown, one row for each kind of fault, rate and server.
 //!
-//! `cargo run --release --example reliability` runs everything, in a quarter of an hour;
+//! `cargo run --release --example reliability` runs everything, in half an hour;
 //! `-- --kinds reset-after,outage --rates 10 --servers prosody --messages 200` a part of it.
 
 #![allow(
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use xbosh_testkit::proxy::FaultKind;
 use xbosh_testkit::real::available::Program;
 use xbosh_testkit::real::{Ejabberd, Prosody, Server};
-use xbosh_testkit::reliability::{Outcome, Trial, Trouble};
+use xbosh_testkit::reliability::{Outcome, Trial, Trouble, Way};
 
 /// Hits a row may have where each costs the better part of a minute.
 const MOST_SWALLOWED: u64 = 3;
@@ -44,9 +44,15 @@ struct Arguments {
     /// Which faults, by the names in the table's first column, and "outage". All if left out.
     #[arg(long, value_delimiter = ',')]
     kinds: Vec<String>,
-    /// Seconds that the network is away, one row each.
-    #[arg(long, value_delimiter = ',', default_value = "5,20")]
+    /// Percent of the pieces that are hit where https goes through a tunnel.
+    #[arg(long, value_delimiter = ',', default_value = "5,30")]
+    tunnel_rates: Vec<f64>,
+    /// Seconds that the network is away, one row each; half a second is what a proxy takes to start again.
+    #[arg(long, value_delimiter = ',', default_value = "0.5,5,20")]
     outage: Vec<f64>,
+    /// Which ways: http, for plain http through the proxy, and connect, for https in a tunnel.
+    #[arg(long, value_delimiter = ',', default_value = "http,connect")]
+    ways: Vec<String>,
     /// Milliseconds from one pair of messages to the next.
     #[arg(long, default_value_t = 10)]
     pace: u64,
@@ -107,11 +113,12 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
     if servers.is_empty() {
         return Err("no server to try".to_owned());
     }
-    let work = |trouble| {
+    let work = |(way, trouble)| {
         (0..servers.len()).map(move |server| Work {
             server,
             trial: Trial {
                 trouble,
+                way,
                 messages: arguments.messages,
                 pace: Duration::from_millis(arguments.pace),
                 seed: arguments.seed,
@@ -136,22 +143,48 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
 }
 
 /// The clean run first: the others' delays are measured against it.
-fn troubles(arguments: &Arguments) -> Result<Vec<Trouble>, String> {
+fn troubles(arguments: &Arguments) -> Result<Vec<(Way, Trouble)>, String> {
     let wanted =
         |name: &str| arguments.kinds.is_empty() || arguments.kinds.iter().any(|k| k == name);
     for name in arguments.kinds.iter().filter(|name| *name != "outage") {
         name.parse::<FaultKind>()
             .map_err(|error| format!("{error}, outage"))?;
     }
-    let mut troubles = vec![Trouble::None];
+    let mut ways = Vec::new();
+    for name in &arguments.ways {
+        ways.push(match name.as_str() {
+            "http" => Way::Http,
+            "connect" => Way::Connect,
+            _ => return Err(format!("no way is called {name}: http, connect")),
+        });
+    }
+    let mut troubles: Vec<_> = ways.iter().map(|way| (*way, Trouble::None)).collect();
+    for way in ways {
+        troubles.extend(
+            on_way(arguments, way, &wanted)?
+                .into_iter()
+                .map(|t| (way, t)),
+        );
+    }
+    Ok(troubles)
+}
+
+/// What can happen on this way, the clean run left out.
+fn on_way(
+    arguments: &Arguments,
+    way: Way,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<Vec<Trouble>, String> {
+    let mut troubles = Vec::new();
     for kind in FaultKind::ALL {
-        if !wanted(&kind.to_string()) {
+        if !wanted(&kind.to_string()) || (way == Way::Connect && !kind.hits_tunnels()) {
             continue;
         }
         // It hits what is old, whatever the rate.
         let one = [100.0];
         let rates = match kind {
             FaultKind::CutLongPoll(_) => &one[..],
+            _ if way == Way::Connect => &arguments.tunnel_rates,
             _ => &arguments.rates,
         };
         for rate in rates {
@@ -212,7 +245,8 @@ fn run_all(
     servers: &[Box<dyn Server>],
     all: &[Work],
 ) -> Result<Vec<Row>, String> {
-    let (clean, faulty) = all.split_at(servers.len());
+    let clean = all.iter().filter(|w| w.trial.trouble == Trouble::None);
+    let (clean, faulty) = all.split_at(clean.count());
     let mut rows = run_some(arguments, xbosh, servers, clean, all.len(), 0)?;
     rows.extend(run_some(
         arguments,
@@ -281,17 +315,18 @@ fn report(
     begun: Instant,
     (count, of): (usize, usize),
 ) {
-    let (trouble, rate, server) = (trial.trouble, rate(trial), server.name());
+    let (trouble, way) = (trial.trouble, trial.way);
+    let (rate, server) = (rate(trial), server.name());
     let took = begun.elapsed().as_secs_f64();
     let said = match outcome {
         Ok(outcome) => outcome.to_string(),
         Err(why) => why.clone(),
     };
-    eprintln!("[{count}/{of}] {trouble} {rate} {server}: {said} ({took:.1} s)");
+    eprintln!("[{count}/{of}] {trouble} {rate} {way} {server}: {said} ({took:.1} s)");
     if let Ok(outcome) = outcome
         && !outcome.is_sound()
     {
-        let name = format!("{trouble}-{rate}-{server}.log").replace([' ', '%'], "");
+        let name = format!("{trouble}-{rate}-{way}-{server}.log").replace([' ', '%'], "");
         let path = arguments.logs.join(name);
         let written = std::fs::create_dir_all(&arguments.logs)
             .and_then(|()| std::fs::write(&path, &outcome.log));
@@ -329,26 +364,30 @@ fn table(
          --seed {seed} --out docs/reliability.md`.\n\n\
          Each row is one session. A client behind xbosh and a peer connected directly to the server send each other \
          {messages} numbered messages, one each way every {pace} ms. Between xbosh and the server's BOSH stands an HTTP \
-         proxy that does what the first column says to a share of the requests, long polls included. *Sent* counts both \
+         proxy that does what the first column says to a share of the requests, long polls included; with https it sees the \
+         pieces of a tunnel (CONNECT), and hits those. *Sent* counts both \
          ways. *Returned* messages came back to the client as not confirmed before its stream ended; they may have arrived \
          all the same. *Added delay* is the median time from sending to arrival, less that of the row without faults.\n\n\
-         | fault | rate | server | sent | delivered | lost | doubled | out of order | returned | streams closed | faults | added delay | longest delay |\n\
-         |---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
+         | fault | rate | way | server | sent | delivered | lost | doubled | out of order | returned | streams closed | faults | added delay | longest delay |\n\
+         |---|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
     );
     for row in rows {
         let outcome = &row.outcome;
         let clean = rows
             .iter()
             .find(|other| {
-                other.work.server == row.work.server && other.work.trial.trouble == Trouble::None
+                let (other, row) = (&other.work, &row.work);
+                let same = other.server == row.server && other.trial.way == row.trial.way;
+                same && other.trial.trouble == Trouble::None
             })
             .map_or(Duration::ZERO, |other| other.outcome.median_delay);
         let added = outcome.median_delay.as_secs_f64() - clean.as_secs_f64();
         writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.1} ms | {:.0} ms |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.1} ms | {:.0} ms |",
             row.work.trial.trouble,
             rate(&row.work.trial),
+            row.work.trial.way,
             servers[row.work.server].name(),
             outcome.sent,
             outcome.delivered,
@@ -380,13 +419,15 @@ The faults:
 - **blackhole**: the request is swallowed and the connection stays open; at most three times a session, as each costs 15 s or more. These sessions ask for a `wait` of 5 s.
 - **outage**: half way through, every connection is reset, and so is every new one until the time is over. Both sides go on writing.
 
-Where a row of resend-post shows a lost message: the server answers the first copy of a request with nothing when the second
-comes, and what it has to say next goes to the second copy, which the proxy throws away. xbosh asks again for an answer that is
-empty without a reason, but an empty answer that comes just when a newer request has gone out looks reasonable.
+About resend-post: the server answers the first copy of a request with nothing when the second comes, and what it has to say
+next goes to the second copy, which the proxy throws away. Both servers keep their last two answers, so xbosh asks for an empty
+answer once more where a proxy may do such a thing, which is plain http through an HTTP proxy, or was seen to: a small request
+more for each that is answered empty.
 
-Where a row of ejabberd's shows a closed stream: ejabberd puts a request aside that arrives before an older one, looks at
+Where a row of ejabberd's shows a closed stream and returned messages: ejabberd puts a request aside that arrives before an older one, looks at
 it again only when it answers that one with stanzas, and ends the session when the request is repeated. If silence has
-swallowed the older one twice, no client can tell whether the newer one was put aside or never came. The client is told,
+swallowed the older one twice, no client can tell whether the newer one was put aside or never came, and nothing but a stanza
+for the client would release it. A proxy that repeats a request while it is put aside has the same effect. The client is told,
 and everything that is not confirmed comes back to it.
 ";
 

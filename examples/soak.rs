@@ -1,9 +1,10 @@
 //! Does xbosh keep anything that it should let go? Memory and open files of the real program while streams come
 //! and go, and while the network misbehaves for as long as asked.
 //!
-//! `cargo run --release --example soak` opens and closes 10,000 streams; `-- --minutes 60` then keeps 20 streams busy
-//! behind a proxy that resets, swallows, cuts and repeats requests. The manager is the embedded one; the program
-//! measured is a process of its own.
+//! `cargo run --release --example soak` opens and closes 10,000 streams; `-- --minutes 60` then keeps 30 streams busy
+//! behind proxies that reset, swallow, cut, delay and repeat requests, one proxy for each kind of fault. The manager
+//! is the embedded one, as Prosody does it; each xbosh that is measured is a process of its own. Memory and open files
+//! are printed as it goes, and the exit code is 1 if they grow.
 
 #![allow(
     clippy::print_stdout,
@@ -28,20 +29,12 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Streams at a time while cycles run.
 const AT_ONCE: usize = 20;
+/// Streams behind each kind of fault.
+const EACH: usize = 2;
+/// `wait` where requests are swallowed, in seconds: nobody tells of it, so that only `wait` and a margin end one.
+const SWALLOWED_WAIT: u64 = 5;
 /// Growth beyond this share between the second and the last tenth of the measurements is a leak.
 const ALLOWED: f64 = 0.10;
-/// The faults of the long run, one after another. Not `resend-post`: the embedded manager is of no known kind, and
-/// only with known ones an answer that such a proxy threw away is asked for again.
-const KINDS: [FaultKind; 7] = [
-    FaultKind::ResetBefore,
-    FaultKind::ResetAfter,
-    FaultKind::CutAnswer,
-    FaultKind::Status(502),
-    FaultKind::StatusAfter(504),
-    FaultKind::CloseIdle,
-    FaultKind::Http10,
-];
-
 #[derive(Parser)]
 #[command(about = "Watches memory and open files of xbosh while streams come and go")]
 struct Arguments {
@@ -118,7 +111,7 @@ async fn run(arguments: &Arguments) -> Result<bool, Failure> {
     if arguments.minutes > 0.0 {
         let time = Duration::from_secs_f64(arguments.minutes * 60.0);
         let kinds = match arguments.kinds.is_empty() {
-            true => KINDS.to_vec(),
+            true => FaultKind::ALL.to_vec(),
             false => arguments.kinds.clone(),
         };
         flat &= faults(&binary, time, arguments.rate, &kinds).await?;
@@ -141,9 +134,9 @@ fn build() -> Result<PathBuf, Failure> {
     Ok(folder.join("xbosh"))
 }
 
-async fn manager() -> Cm {
+async fn manager(users: usize) -> Cm {
     let server = Server::new("localhost");
-    for n in 0..AT_ONCE {
+    for n in 0..users {
         server.add_user(&format!("user{n}"), "password");
     }
     // How many requests are open cannot be judged while connections die unseen.
@@ -156,13 +149,11 @@ async fn manager() -> Cm {
     cm
 }
 
-fn start(binary: &Path, cm: &Cm, proxy: Option<&FaultyProxy>) -> Result<Sidecar, Failure> {
-    let way = match proxy {
-        Some(proxy) => format!("http://{}", proxy.addr()),
-        None => "none".to_owned(),
-    };
+fn start(binary: &Path, cm: &Cm, way: &str, wait: Option<u64>) -> Result<Sidecar, Failure> {
+    let wait = wait.map_or_else(String::new, |wait| format!("[bosh]\nwait = {wait}\n"));
+    // Streams that come and go at once are what xbosh slows down otherwise.
     let config = format!(
-        "[proxy]\nurl = \"{way}\"\n[log]\nlevel = \"error\"\n[domains.localhost]\nurl = \"{}\"\n",
+        "[proxy]\nurl = \"{way}\"\n{wait}[limits]\nsession_rate = 100000\n[log]\nlevel = \"error\"\n[domains.localhost]\nurl = \"{}\"\n",
         cm.url("127.0.0.1")
     );
     Ok(Sidecar::start(binary, &config)?)
@@ -174,8 +165,8 @@ fn account(n: usize) -> Account {
 
 /// Streams that open, say something, and end: in order, by a crash, or resumed once before.
 async fn cycles(binary: &Path, count: usize) -> Result<bool, Failure> {
-    let cm = manager().await;
-    let sidecar = start(binary, &cm, None)?;
+    let cm = manager(AT_ONCE).await;
+    let sidecar = start(binary, &cm, "none", None)?;
     let rounds = count.div_ceil(AT_ONCE).max(10);
     let mut seen = Vec::new();
     for round in 0..rounds {
@@ -229,7 +220,8 @@ async fn faults(
     rate: f64,
     kinds: &[FaultKind],
 ) -> Result<bool, Failure> {
-    let cm = manager().await;
+    let count = kinds.len() * EACH;
+    let cm = manager(count).await;
     let mut seen = Vec::new();
     let plan = |kind, seed| FaultPlan {
         kind,
@@ -243,10 +235,14 @@ async fn faults(
     }
     let sidecars = proxies
         .iter()
-        .map(|proxy| start(binary, &cm, Some(proxy)))
+        .zip(kinds)
+        .map(|(proxy, kind)| {
+            let wait = (*kind == FaultKind::Blackhole).then_some(SWALLOWED_WAIT);
+            start(binary, &cm, &format!("http://{}", proxy.addr()), wait)
+        })
         .collect::<Result<Vec<_>, _>>()?;
     let mut streams = tokio::task::JoinSet::new();
-    for n in 0..AT_ONCE {
+    for n in 0..count {
         let sidecar = &sidecars[n % sidecars.len()];
         let mut client = Client::login(sidecar.addr(), &account(n), Mechanism::Plain).await?;
         client.set_deadline(Duration::from_secs(120));

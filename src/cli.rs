@@ -163,6 +163,7 @@ fn run(
         config,
         file,
         warnings,
+        no_runtime_folder,
     } = loaded;
     telemetry::start(&config.log);
     match &file {
@@ -171,6 +172,11 @@ fn run(
     }
     for warning in warnings {
         tracing::warn!("{warning}");
+    }
+    if no_runtime_folder {
+        tracing::info!(
+            "no status socket: XDG_RUNTIME_DIR names no folder for it; set status.socket if you want `xbosh status`"
+        );
     }
     // One thread: the work is waiting, and thousands of idle streams then cost no stacks and no migration.
     let runtime = match tokio::runtime::Builder::new_current_thread()

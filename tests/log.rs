@@ -128,3 +128,130 @@ async fn what_is_taken_out_is_told_once() {
         );
     }
 }
+
+/// HAProxy and Kubernetes look every few seconds whether the port is there: a line for each look would fill the log.
+#[tokio::test]
+async fn a_look_at_the_port_is_not_logged() {
+    use xbosh_testkit::client::Client;
+    use xbosh_testkit::cm::{Cm, Profile};
+    use xbosh_testkit::xmpp::Server;
+
+    let cm = Cm::start(&Server::new("a.test"), Profile::strict(), None).await;
+    let config = format!(
+        "[discovery]\nhost_meta = false\n[domains.\"a.test\"]\nurl = {:?}\n",
+        cm.url("127.0.0.1")
+    );
+    let xbosh = std::path::Path::new(env!("CARGO_BIN_EXE_xbosh"));
+    let mut sidecar = xbosh_testkit::real::Sidecar::start(xbosh, &config).unwrap();
+    for _ in 0..3 {
+        drop(std::net::TcpStream::connect(sidecar.addr()).unwrap());
+    }
+    // One that has said something is told of.
+    let mut client = Client::connect(sidecar.addr(), "a.test").await.unwrap();
+    client.open().await.unwrap();
+    client.vanish();
+    cm.until(|posts| posts.iter().any(|post| post.body.contains("terminate")))
+        .await;
+    sidecar.terminate().unwrap();
+    sidecar.wait(std::time::Duration::from_secs(20)).unwrap();
+    let log = sidecar.log();
+    assert_eq!(log.matches("client went away").count(), 1, "{log}");
+}
+
+/// B-73, T-34: a whole session at trace level, with an HTTP proxy that wants a password, a cookie, key sequences and
+/// PLAIN, ended by the one condition that is logged with its requests (C-08): nothing of it that is a secret, and
+/// nothing of what is said, is in the log.
+#[tokio::test]
+async fn b73_a_session_leaves_no_secret_in_the_log() {
+    use xbosh_testkit::client::{Account, Client, ClientError, Mechanism};
+    use xbosh_testkit::cm::{Cm, Fault, Post, Profile, Rule, When};
+    use xbosh_testkit::proxy::{HttpProxy, HttpTrick, ProxyOptions};
+    use xbosh_testkit::xmpp::Server;
+
+    let server = Server::new("a.test");
+    server.add_user("juliet", "zebra-password");
+    let profile = Profile {
+        strict_window: false,
+        ..Profile::ejabberd()
+    };
+    let cm = Cm::start(&server, profile, None).await;
+    let cookie = "Set-Cookie: balancer=zebra-cookie; Path=/\r\n";
+    cm.script(Rule::times(When::Always, 1, Fault::Headers(cookie.into())));
+    cm.script(Rule::times(When::EveryNth(9), 2, Fault::LoseAnswer));
+    let options = ProxyOptions::with_credentials("montague", "zebra-proxy");
+    let proxy = HttpProxy::start(options, HttpTrick::None).await;
+    let config = format!(
+        "[log]\nlevel = 'trace'\n[discovery]\nhost_meta = false\n\
+         [proxy]\nurl = 'http://{}'\nusername = 'montague'\npassword = 'zebra-proxy'\n\
+         [domains.'a.test']\nurl = '{}?token=zebra-query'\nkey_sequence = true\n",
+        proxy.addr(),
+        cm.url("127.0.0.1"),
+    );
+    let xbosh = std::path::Path::new(env!("CARGO_BIN_EXE_xbosh"));
+    let sidecar = xbosh_testkit::real::Sidecar::start(xbosh, &config).unwrap();
+    let account = Account::new("juliet", "a.test", "zebra-password");
+    let mut client = Client::login(sidecar.addr(), &account, Mechanism::Plain)
+        .await
+        .unwrap();
+    for _ in 0..20 {
+        client
+            .message("echo@a.test", "zebra-message")
+            .await
+            .unwrap();
+        client
+            .wait_for(|stanza| stanza.name() == "message")
+            .await
+            .unwrap();
+    }
+    let header = client.header().to_owned();
+    cm.poll_is_held().await;
+    cm.terminate_all("policy-violation", "");
+    // First what was not confirmed comes back.
+    let ended = client.wait_for(|_| false).await;
+    match ended {
+        Err(ClientError::Stream(error)) => assert_eq!(error.condition, "policy-violation"),
+        other => panic!("{other:?}"),
+    }
+
+    let mut secrets: Vec<String> = ["zebra", "bW9udGFndWU6emVicmEtcHJveHk="]
+        .map(str::to_owned)
+        .into();
+    let between = |text: &str, from: &str, to: char| {
+        let rest = text.split(from).nth(1).expect(from);
+        rest.split(to).next().unwrap().to_owned()
+    };
+    secrets.push(between(&header, " id='", '\''));
+    let posts = cm.posts();
+    let auth = posts.iter().find(|post| post.body.contains("<auth"));
+    let sasl = auth.unwrap().body.split("</auth>").next().unwrap();
+    secrets.push(sasl.rsplit('>').next().unwrap().to_owned());
+    for post in &posts {
+        for name in ["rid", "sid", "key", "newkey"] {
+            secrets.extend(post.attribute(name));
+        }
+    }
+    secrets.sort();
+    secrets.dedup();
+    let repeats = posts.iter().filter(|post| {
+        let rid = post.attribute("rid");
+        posts
+            .iter()
+            .filter(|other| other.attribute("rid") == rid)
+            .count()
+            > 1
+    });
+    assert!(repeats.count() >= 4, "answers were lost");
+    let keyed = posts.iter().filter(|post| post.attribute("key").is_some());
+    assert!(keyed.count() >= 20);
+    let kept = |post: &Post| post.header("cookie") == Some("balancer=zebra-cookie");
+    assert!(posts.iter().any(kept));
+
+    let log = sidecar.log();
+    let told = "calls our requests too many";
+    let line = log.lines().find(|line| line.contains(told)).expect("C-08");
+    assert!(line.contains("sends=[("), "{line}");
+    for secret in secrets {
+        assert!(secret.len() >= 5, "too short to be looked for: {secret}");
+        assert!(!log.contains(&secret), "{secret} is in the log:\n{log}");
+    }
+}

@@ -11,6 +11,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use xbosh_testkit::real::available::skipped;
+
 const UNIT: &str = include_str!("../systemd/xbosh.service");
 const SOCKET: &str = include_str!("../systemd/xbosh.socket");
 
@@ -39,10 +41,7 @@ fn analyze(arguments: &[&str], units: &[&str]) -> Option<Output> {
     match output {
         Ok(output) => Some(output),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            say(&format!(
-                "left out: systemd-analyze {} (not installed)",
-                arguments[0]
-            ));
+            skipped("systemd-analyze is not installed");
             None
         }
         Err(error) => panic!("systemd-analyze: {error}"),
@@ -64,6 +63,10 @@ fn the_units_are_valid() {
     assert!(output.status.success() && about_us.is_empty(), "{text}");
 }
 
+/// systemd's own measure of what a service may still do, from 0 to 10, where a unit that forbids nothing has 9.6. What a
+/// user manager cannot take away without privileges, and the network, are most of the rest.
+const MOST_EXPOSURE: f32 = 6.0;
+
 #[test]
 fn the_unit_is_a_sandbox() {
     let arguments = ["security", "--offline=yes", "--no-pager"];
@@ -72,9 +75,108 @@ fn the_unit_is_a_sandbox() {
     };
     let text = String::from_utf8_lossy(&output.stdout);
     match text.lines().find(|line| line.contains("exposure level")) {
-        Some(line) => say(line.trim_start_matches(['→', ' '])),
-        None => say("left out: systemd-analyze security (this version has no --offline)"),
+        Some(line) => {
+            say(line.trim_start_matches(['→', ' ']));
+            let figure = line.split(": ").nth(1).unwrap();
+            let figure: f32 = figure.split(' ').next().unwrap().parse().unwrap();
+            assert!(figure <= MOST_EXPOSURE, "{line}");
+        }
+        None => skipped("this systemd-analyze has no security --offline"),
     }
+}
+
+/// A service of the user manager, stopped when dropped.
+struct Transient(String);
+
+impl Transient {
+    /// The unit's settings with these in place of its folders, around this program.
+    fn start(folder: &Path, runtime: &str) -> Self {
+        let name = format!("xbosh-test-{}", std::process::id());
+        let program = env!("CARGO_BIN_EXE_xbosh");
+        let mut command = Command::new("systemd-run");
+        command.args(["--user", "--quiet", "--collect", "--unit", &name]);
+        let service = UNIT.split("[Service]").nth(1).unwrap();
+        let service = service.split("[Install]").next().unwrap();
+        for line in service.lines().filter(|line| line.contains('=')) {
+            // Commands and a folder of the same name are the installed one's.
+            let others = ["#", "Exec", "RuntimeDirectory="];
+            // A program that was built in there could not be found.
+            let hides_it = line == "PrivateTmp=yes" && program.starts_with("/tmp/");
+            if !hides_it && others.iter().all(|other| !line.starts_with(other)) {
+                let line = line.replace("%h", &folder.display().to_string());
+                command.args(["-p", &line.replace("%t", runtime)]);
+            }
+        }
+        command.args(["-p", &format!("RuntimeDirectory={name}")]);
+        for stream in ["output", "error"] {
+            let file = folder.join(stream);
+            command.args([
+                "-p",
+                &format!("Standard{}=file:{}", capital(stream), file.display()),
+            ]);
+        }
+        command
+            .arg(format!("--setenv=HOME={}", folder.display()))
+            .arg(format!("--setenv=XDG_RUNTIME_DIR={runtime}/{name}"))
+            .args(["--setenv=XBOSH_DISCOVERY__HOST_META=false", "--"])
+            .args([program, "run", "--listen", "127.0.0.1:0"]);
+        // Done once it has said that it is ready.
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let log = fs::read_to_string(folder.join("error")).unwrap_or_default();
+        assert!(output.status.success(), "{said}{log}");
+        Self(name)
+    }
+}
+
+impl Drop for Transient {
+    fn drop(&mut self) {
+        let stop = ["--user", "--quiet", "stop", &self.0];
+        // It may have ended by itself, which the test has seen then.
+        let _ = Command::new("systemctl").args(stop).status();
+    }
+}
+
+fn capital(word: &str) -> String {
+    word[..1].to_uppercase() + &word[1..]
+}
+
+/// Everything that the unit forbids, around a running xbosh: it becomes ready, serves a client, is asked for its status.
+#[test]
+fn xbosh_runs_under_the_units_settings() {
+    use std::io::Read as _;
+    let manager = Command::new("systemctl")
+        .args(["--user", "show-environment"])
+        .output();
+    let runtime = std::env::var("XDG_RUNTIME_DIR").unwrap_or_default();
+    if !manager.is_ok_and(|manager| manager.status.success()) || runtime.is_empty() {
+        return say("left out: the unit's settings around xbosh (no systemd user manager here)");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join(".local/state/xbosh")).unwrap();
+    let service = Transient::start(folder.path(), &runtime);
+    let ready = fs::read_to_string(folder.path().join("output")).unwrap();
+    let address = ready.trim().strip_prefix("listening on ").unwrap();
+    let mut client = std::net::TcpStream::connect(address).unwrap();
+    client
+        .set_read_timeout(Some(std::time::Duration::from_secs(20)))
+        .unwrap();
+    let header = "<stream:stream to='unknown.example' version='1.0' xmlns='jabber:client' \
+                  xmlns:stream='http://etherx.jabber.org/streams'>";
+    client.write_all(header.as_bytes()).unwrap();
+    let mut text = String::new();
+    client.read_to_string(&mut text).unwrap();
+    assert!(text.contains("no BOSH address is known"), "{text}");
+    let socket = Path::new(&runtime).join(&service.0).join("xbosh.sock");
+    let status = Command::new(env!("CARGO_BIN_EXE_xbosh"))
+        .arg("status")
+        .arg("--socket")
+        .arg(socket)
+        .output()
+        .unwrap();
+    assert!(status.status.success(), "{status:?}");
+    let log = fs::read_to_string(folder.path().join("error")).unwrap();
+    assert!(!log.contains("no status socket"), "{log}");
 }
 
 #[test]

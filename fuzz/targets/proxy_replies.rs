@@ -75,6 +75,7 @@ fn ask(options: u8, replies: &[u8], size: usize) -> Outcome {
         port: 3128,
         credentials,
         isolated: false,
+        set_by: xbosh::connect::SetBy::Config,
     };
     let script = Script {
         rest: replies,

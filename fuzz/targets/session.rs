@@ -52,7 +52,20 @@ pub fn run(data: &[u8]) {
 }
 
 fn step(shell: &mut Shell, tape: &mut Tape<'_>) {
-    match tape.byte() % 24 {
+    let choice = tape.byte();
+    // Behind the others, so that older inputs keep their meaning.
+    match choice {
+        240..=242 => return shell.renew(tape),
+        243 | 244 => return shell.session.hurry(shell.now),
+        245..=248 => {
+            let confirming = tape.byte().is_multiple_of(2);
+            return shell.session.set_confirming(confirming);
+        }
+        249 | 250 => return shell.session.client_is_inactive(),
+        251..=255 => return shell.open(&manager::polling_creation()),
+        _ => {}
+    }
+    match choice % 24 {
         0..=4 => shell.answer(tape),
         5 | 6 => shell.written(tape),
         7..=9 => shell.send(tape),
@@ -72,7 +85,7 @@ fn step(shell: &mut Shell, tape: &mut Tape<'_>) {
             // Harmless at any moment.
             shell.session.handle_timeout(shell.now);
         }
-        20 => shell.open(),
+        20 => shell.open(&manager::usual_creation()),
         21..=22 => shell.pass(Duration::from_millis(tape.pick(&STEPS))),
         _ => shell.pass_to_timeout(),
     }

@@ -63,6 +63,7 @@ impl Session {
             ResponseType::Normal => {}
         }
         match self.grant(response) {
+            Ok(granted) if self.would_sleep_in(&granted, now) => return,
             Ok(granted) => self.granted = Some(granted),
             Err(what) => {
                 self.fail(Cause::CreationReply(what));
@@ -74,6 +75,25 @@ impl Session {
         self.events.push_back(Event::Opened);
         self.answer(index, Box::new(response.clone()), now);
         self.process(now);
+    }
+
+    /// A manager with a short `inactivity` would end the session before a vanished long poll is missed. `wait`
+    /// cannot be changed any more, so another session is asked for, with one that suits; the first, in which
+    /// nothing has been said, ends by itself as a lost one does (B-55).
+    fn would_sleep_in(&mut self, granted: &Granted, now: Instant) -> bool {
+        let longest = granted.longest_wait(self.options.way);
+        let Some(longest) = longest.filter(|longest| *longest < granted.wait) else {
+            return false;
+        };
+        if std::mem::replace(&mut self.reasked, true) {
+            return false;
+        }
+        self.options.requested.wait = longest;
+        // The manager is there.
+        self.creation_failures = 0;
+        self.create(now);
+        self.advance(now);
+        true
     }
 
     /// Reads what was granted (B-23 to B-28).

@@ -55,8 +55,9 @@ impl Session {
     /// B-51, cm-quirks 4.2: Prosody and ejabberd store the empty answer that they gave to the first of three
     /// copies, and write what comes next to the second, which may be dead. Such an empty answer is not final.
     /// Nor is one that comes without a reason, long before `wait` is over and with no newer request out: a
-    /// proxy may have sent the request twice (P-10), and what comes next goes to the copy that nobody reads. A
-    /// proxy that was caught at it leaves every empty answer in doubt.
+    /// proxy may have sent the request twice (P-10), and what comes next goes to the copy that nobody reads. On a
+    /// way where that was seen, or may well happen, every empty answer is in doubt: the manager keeps two, so the
+    /// one in doubt is there to be asked for as long as nothing newer than its successor goes out.
     pub(super) fn doubt(&mut self, index: usize, now: Instant) {
         let stores = self
             .granted
@@ -68,7 +69,7 @@ impl Session {
             .granted
             .as_ref()
             .filter(|g| matches!(g.manager, Manager::Prosody | Manager::Ejabberd))
-            .filter(|g| self.bound && !g.is_polling())
+            .filter(|g| (self.bound || self.way.repeats) && !g.is_polling())
             .map(|g| g.wait * 3 / 4);
         // Sooner than any answer ever came: the newer request cannot have been the reason.
         let since = self
@@ -79,7 +80,7 @@ impl Session {
         let too_soon = since.zip(self.round_trip).is_some_and(|(s, rtt)| s < rtt);
         let written = self.window.get(index).and_then(|e| e.answered_after(now));
         let reasonless = patience.zip(written).is_some_and(|(p, held)| held < p)
-            && (newest || self.boxed || too_soon);
+            && (newest || self.way.repeats || too_soon);
         if let Some(entry) = self.window.get_mut(index)
             && let State::Answered { response, .. } = &entry.state
             && response.is_empty()

@@ -39,7 +39,7 @@ impl Session {
             && entry.recheck
         {
             entry.rechecks += 1;
-            if entry.rechecks < MAX_RECHECKS && cause != Cause::NoReply {
+            if entry.rechecks < MAX_RECHECKS {
                 // Nothing was learnt: the stored answer is asked for again.
                 entry.recheck = false;
                 entry.state = State::Unsure;

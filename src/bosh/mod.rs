@@ -38,6 +38,6 @@ mod tests;
 pub use close::{Cause, CloseReason};
 pub use failure::{Failure, FailureKind, HttpReply};
 pub use keys::KeySeed;
-pub use params::{Granted, Manager, Requested, Rid, Sid};
+pub use params::{Granted, Manager, Requested, Rid, Sid, Way};
 pub use session::{Event, Options, PayloadClass, Request, Session};
 pub use window::RequestKey;

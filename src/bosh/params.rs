@@ -6,6 +6,13 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+/// Time between the end of `wait` and that of `inactivity` in which a missing answer is noticed and asked for again.
+const REPEAT_TIME: Duration = Duration::from_secs(5);
+/// Shorter ones are not asked for: polls that frequent are a burden, and some managers' `polling` forbids them.
+const SHORTEST_WAIT: Duration = Duration::from_secs(7);
+/// An answer that is due may be this late.
+const LEAST_MARGIN: Duration = Duration::from_secs(1);
+
 /// The largest rid, 2^53 − 1 (XEP-0124 section 14.1).
 pub const RID_LIMIT: u64 = 9_007_199_254_740_991;
 
@@ -118,6 +125,15 @@ pub enum Manager {
     Other,
 }
 
+/// What the way to the manager is like, as far as earlier sessions and the configuration tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Way {
+    /// Something on it sends requests twice, or may well do so: plain http through an HTTP proxy (P-10).
+    pub repeats: bool,
+    /// Requests have vanished on it without a sign.
+    pub swallows: bool,
+}
+
 /// What the connection manager granted (XEP-0124 section 7.2).
 #[derive(Clone, Debug)]
 pub struct Granted {
@@ -156,10 +172,29 @@ impl Granted {
         self.inactivity.unwrap_or(Duration::from_secs(60))
     }
 
-    /// Time allowed for a reply beyond `wait` before the request counts as lost.
+    /// Time allowed for a reply beyond `wait` before the request counts as lost: at best half of what is then
+    /// left of `inactivity`, so that the repeat is in time for a manager that never saw it (B-24).
     #[must_use]
-    pub fn reply_margin(&self) -> Duration {
-        Duration::from_secs(15).min(self.inactivity_or_default() / 3)
+    pub fn reply_margin(&self, round_trip: Option<Duration>) -> Duration {
+        let most = Duration::from_secs(15).min(self.inactivity_or_default() / 3);
+        let least = LEAST_MARGIN + round_trip.unwrap_or_default() * 4;
+        let left = self.inactivity_or_default().saturating_sub(self.wait);
+        (left / 2).max(least).min(most)
+    }
+
+    /// The longest `wait` with which the repeat of a request that vanished still reaches the manager before
+    /// `inactivity` is over; `None` if any will do, or none that leaves the manager in peace.
+    #[must_use]
+    pub fn longest_wait(&self, way: Way) -> Option<Duration> {
+        let inactivity = self.inactivity?;
+        let share = inactivity * 3 / 5;
+        let longest = match way.swallows {
+            // The repeat may vanish as well.
+            true => share,
+            false => share.max(inactivity.saturating_sub(REPEAT_TIME)),
+        };
+        let longest = Duration::from_secs(longest.as_secs());
+        (longest >= SHORTEST_WAIT && !self.is_polling()).then_some(longest)
     }
 
     /// Whether this is a polling session (XEP-0124 section 12).

@@ -26,9 +26,13 @@ impl Session {
                 Verdict::Response(response) if response.kind == ResponseType::Normal => {
                     let copies = self.window.get(index).map_or(0, |e| e.copies);
                     // Two copies: the first and this question. Somebody else made the one that was answered.
-                    self.boxed |= copies == 2 && !response.is_empty();
+                    self.way.repeats |= copies == 2 && !response.is_empty();
                     self.answer(index, response, now);
                     self.process(now);
+                }
+                // Something on the way said it, or spoilt the answer: the manager was not asked.
+                Verdict::Repeat { cause, .. } => {
+                    self.attempt_failed(index, cause, None, None, now);
                 }
                 // Whatever else there is to say, the newer request will be told.
                 _ => self.settle_recheck(index, now),
@@ -75,6 +79,8 @@ impl Session {
         self.measure(index, now);
         if response.kind == ResponseType::Error {
             self.note_life(now);
+            // The copy that was seen last is answered; this one's is not our doing.
+            self.way.repeats |= self.window.get(index).is_some_and(|e| e.copies == 1);
             self.on_recoverable(index, now);
             return;
         }
@@ -148,6 +154,7 @@ impl Session {
         let rid = entry.rid;
         // Only ejabberd marks replies so, and only to a repeat, be it a proxy's (cm-quirks 4.3, P-10).
         if response.attributes.rid == Some(rid.0) {
+            self.way.repeats |= entry.copies == 1;
             drop_echo(&mut response.elements, &entry.body, limits);
         }
         if response.kind == ResponseType::Terminate && self.closing.is_none_or(|c| c.sent.is_none())
@@ -182,13 +189,12 @@ impl Session {
             self.last_reply = now;
             self.last_reply_empty = response.is_empty();
             self.last_reply_kind = answered.kind;
+            self.last_reply_stored = answered.repeated;
             self.last_try = false;
             if response.is_empty() && response.kind == ResponseType::Normal {
                 self.window.note_release();
             }
-            if answered.confirms && answered.payloads > 0 {
-                self.events.push_back(Event::Confirmed(answered.payloads));
-            }
+            self.confirm(answered.payloads, answered.confirms);
             self.deliver(answered.rid, *response);
         }
         if self.processed != before {
@@ -201,6 +207,16 @@ impl Session {
             self.restart_clock(now);
         }
         self.advance(now);
+    }
+
+    /// The oldest request that is not done with is answered: by that the manager has its payload, or has not. Behind
+    /// one that it has not, an answer proves nothing: Openfire answers a request whose elder is missing when its `wait`
+    /// is over, without a look at it.
+    pub(super) fn confirm(&mut self, payloads: usize, has_it: bool) {
+        self.unproved |= !has_it;
+        if payloads > 0 && !self.unproved {
+            self.events.push_back(Event::Confirmed(payloads));
+        }
     }
 
     pub(super) fn deliver(&mut self, rid: Rid, response: Response) {

@@ -107,17 +107,22 @@ impl Session {
         let ending = self.drain.is_some() || self.closing.is_some_and(|c| c.sent.is_some());
         if ending {
             self.note_terminate_answer(index, false);
-            if let Some(entry) = self.window.get_mut(index) {
-                // Nothing to deliver; a waiting entry is never repeated while the session ends.
-                entry.state = State::Answered {
-                    response: Box::new(Response::nothing()),
-                    at: now,
-                    confirms: false,
-                };
-            }
+            self.answer_nothing(index, now);
             self.process(now);
         } else {
             self.attempt_failed(index, Cause::NotBosh, Some(LEGACY_REPEATS), None, now);
+        }
+    }
+
+    /// There is nothing to deliver, and it says nothing of what the request carried. A waiting entry is never
+    /// repeated while the session ends.
+    fn answer_nothing(&mut self, index: usize, now: Instant) {
+        if let Some(entry) = self.window.get_mut(index) {
+            entry.state = State::Answered {
+                response: Box::new(Response::nothing()),
+                at: now,
+                confirms: false,
+            };
         }
     }
 
@@ -129,9 +134,9 @@ impl Session {
             .closing
             .is_some_and(|c| c.sent.is_some_and(|(rid, _)| rid == entry.rid))
         {
-            // B-63: the session is gone, which is what we wanted.
+            // B-63: the session is gone, which is what we wanted. What went with the request may be gone as well.
             self.note_terminate_answer(index, true);
-            self.answer(index, Box::new(Response::nothing()), now);
+            self.answer_nothing(index, now);
             self.process(now);
             return;
         }

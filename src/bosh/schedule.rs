@@ -16,10 +16,13 @@ const POLL_PATIENCE: Duration = Duration::from_millis(10);
 const PAUSED_LIMIT: Duration = Duration::from_secs(1);
 /// How long a parked reply waits before an empty request flushes the older poll (T-17).
 const FLUSH_AFTER: Duration = Duration::from_secs(2);
-/// How long a stored answer is waited for when it is asked for once more (cm-quirks 4.2).
+/// How long at least a stored answer is waited for when it is asked for once more (cm-quirks 4.2).
 pub(super) const RECHECK_LIMIT: Duration = Duration::from_secs(2);
 /// Room for the wrapper inside `max_body_bytes`.
 const WRAPPER_BYTES: usize = 256;
+/// Largest body to Prosody over https: it reads 8 KiB at a time, head included, and rests at least 1 ms before each
+/// further read (cm-quirks section 15).
+const PROSODY_TLS_BODY: usize = 7 * 1024;
 /// How much longer than `polling` an empty request keeps behind the last one when another is held (B-39).
 const NUDGE_MARGIN: Duration = Duration::from_secs(1);
 /// How long ejabberd has to answer a repeated request from its store, before a newer one is repeated too.
@@ -104,7 +107,15 @@ impl Session {
         }
         if let Some(closing) = self.closing {
             let last = self.batch_len() == self.queue.len();
-            let slot = slot && (self.queue.is_empty() || self.would_overtake().is_none());
+            let overtakes = match self.queue.is_empty() {
+                true => None,
+                false => self.would_overtake(),
+            };
+            if slot && overtakes == Some(true) {
+                // Nobody else would make the manager answer it in time.
+                return Some((free, Send::Empty));
+            }
+            let slot = slot && overtakes.is_none();
             return match (slot, last) {
                 (true, true) => Some((free, Send::Terminate)),
                 (true, false) => Some((free, Send::Payload)),
@@ -164,7 +175,9 @@ impl Session {
             // overtake it (cm-quirks rule 13).
             return Some(self.last_reply + POLL_PATIENCE);
         }
-        if self.bound || self.expecting {
+        // The client may take its time to bind, and the server may think that it has waited for a while already.
+        let late = self.last_reply_stored && self.last_reply_kind == RequestKind::Restart;
+        if self.bound || self.expecting || late {
             return Some(self.last_reply);
         }
         // T-18: the client's turn, nothing is held; keep the session alive while a password is typed.
@@ -191,7 +204,9 @@ impl Session {
                 State::Answered { at, .. } => Some((entry.rid, at)),
                 State::Waiting { .. } | State::InFlight { .. } | State::Unsure => None,
             })?;
-            return (self.flushed < Some(rid)).then(|| at + FLUSH_AFTER);
+            // Behind a repeat as well.
+            let due = (at + FLUSH_AFTER).max(self.last_send + FLUSH_AFTER / 2);
+            return (self.flushed < Some(rid)).then_some(due);
         }
         // B-39: never sooner than this, whatever it is good for.
         let soonest = self.last_send + granted.polling + NUDGE_MARGIN;
@@ -251,6 +266,9 @@ impl Session {
     /// round trip. Managers that go wrong when it does not work out get more.
     fn gap(&self) -> Duration {
         match self.granted.as_ref().map(|g| g.manager) {
+            // A box that takes requests apart gives each a connection of its own, and one that is put aside must not
+            // come twice.
+            Some(Manager::Ejabberd) if self.way.repeats => MAX_GAP * 2,
             Some(Manager::Ejabberd | Manager::Tigase | Manager::Openfire) => MAX_GAP,
             Some(Manager::Prosody | Manager::MongooseIm | Manager::Other) | None => {
                 self.round_trip.map_or(MAX_GAP, |rtt| rtt / 4).min(MAX_GAP)
@@ -261,7 +279,12 @@ impl Session {
     /// Turns the decision into a request.
     pub(super) fn begin(&mut self, what: Send, now: Instant) -> Option<Request> {
         let (index, fresh) = match what {
-            Send::Existing(index) => (index, self.window.get(index)?.attempts > 0),
+            Send::Existing(index) => {
+                let entry = self.window.get(index)?;
+                // On a kept connection the shell may repeat it by itself, which a creation request must not be (B-55).
+                let again = self.phase == Phase::Creating && entry.rid != self.options.first_rid;
+                (index, again || entry.attempts > 0)
+            }
             Send::Restart | Send::Payload | Send::Terminate | Send::Empty => {
                 let entry = self.encode_next(what, now)?;
                 self.window.push(entry);
@@ -270,7 +293,7 @@ impl Session {
         };
         let unsure = self.window.unsure().is_some_and(|(at, _)| at == index);
         let limit = if unsure {
-            RECHECK_LIMIT
+            RECHECK_LIMIT.max(self.round_trip.unwrap_or_default() * 4)
         } else {
             self.start_limit(index)
         };
@@ -354,13 +377,27 @@ impl Session {
         if first.class == PayloadClass::Alone {
             return 1;
         }
-        let room = self.options.max_body_bytes.saturating_sub(WRAPPER_BYTES);
+        let room = self.body_limit().saturating_sub(WRAPPER_BYTES);
         let mut total = first.bytes.len();
         let more = self.queue.iter().skip(1).take_while(|payload| {
             total += payload.bytes.len();
             payload.class == PayloadClass::Together && total <= room
         });
         1 + more.count()
+    }
+
+    /// Largest body that payloads are gathered into.
+    fn body_limit(&self) -> usize {
+        let most = self.options.max_body_bytes;
+        let prosody = self
+            .granted
+            .as_ref()
+            .is_some_and(|g| g.manager == Manager::Prosody);
+        if self.options.https && prosody {
+            most.min(PROSODY_TLS_BODY)
+        } else {
+            most
+        }
     }
 
     fn newest_parked(&self) -> Option<super::Rid> {
@@ -378,7 +415,7 @@ impl Session {
             None => CREATION_DUE,
             Some(granted) => {
                 granted.wait
-                    + granted.reply_margin()
+                    + granted.reply_margin(self.round_trip)
                     + Duration::from_secs(60)
                     + self.upload_time(index)
             }
@@ -390,8 +427,30 @@ impl Session {
         match &self.granted {
             None if !self.options.requested.xmpp_version => now + OLD_CREATION_DUE,
             None => now + CREATION_DUE,
-            Some(granted) => now + granted.wait + granted.reply_margin() + self.upload_time(index),
+            Some(granted) => {
+                let margin = granted.reply_margin(self.round_trip);
+                let due = now + granted.wait + margin;
+                let due = self.silence_due(index, now).map_or(due, |by| due.min(by));
+                due + self.upload_time(index)
+            }
         }
+    }
+
+    /// A request that is the first word to the manager for a while may be the one that vanishes: its repeat has to come
+    /// before the silence is as long as `inactivity`.
+    fn silence_due(&self, index: usize, now: Instant) -> Option<Instant> {
+        let granted = self.granted.as_ref()?;
+        let margin = granted.reply_margin(self.round_trip);
+        let inactivity = granted.inactivity?;
+        let mut others = self.window.iter().enumerate();
+        let heard = others.any(|(at, e)| at != index && e.written().is_some());
+        // A repeat may well be held, for as long as `wait`.
+        let repeat = self.window.get(index).is_some_and(|e| e.attempts > 1);
+        if heard || repeat || granted.wait + margin > inactivity {
+            return None;
+        }
+        let by = self.last_life.max(self.last_reply) + inactivity.saturating_sub(margin);
+        Some(by.max(now + margin))
     }
 
     fn upload_time(&self, index: usize) -> Duration {

@@ -13,8 +13,8 @@ use super::cuts::Cuts;
 use super::ending::{Closing, Drain};
 use super::failure::{Failure, HttpReply};
 use super::keys::{KeyChain, KeySeed};
-use super::params::{Granted, Requested, Rid};
-use super::window::{RequestKey, State, Window};
+use super::params::{Granted, Requested, Rid, Way};
+use super::window::{Entry, RequestKey, State, Window};
 use crate::xml::{Element, Limits};
 
 /// Attempts at creating a session (B-55).
@@ -34,6 +34,8 @@ pub struct Options {
     pub requested: Requested,
     /// Largest body that several payloads are gathered into, in bytes.
     pub max_body_bytes: usize,
+    /// Requests go over https.
+    pub https: bool,
     /// Payload that may wait to be sent, in bytes; past it [`Session::wants_payloads`] is false.
     pub buffer_bytes: usize,
     /// Limits on what comes down.
@@ -42,6 +44,8 @@ pub struct Options {
     pub first_rid: Rid,
     /// Random bits that spread out repeats.
     pub seed: u64,
+    /// What the way to the manager is like.
+    pub way: Way,
     /// Where the keys of a key sequence come from; `None` for none (XEP-0124 section 15).
     pub key_seed: Option<KeySeed>,
 }
@@ -147,6 +151,8 @@ pub struct Session {
     pub(super) receiving: bool,
     /// The client waits to hear that what it sent has arrived.
     pub(super) confirming: bool,
+    /// A request was answered without proof that the manager has what it carried: newer ones prove nothing either.
+    pub(super) unproved: bool,
     pub(super) keys: Option<KeyChain>,
     /// What cuts long polls on the way.
     pub(super) cuts: Cuts,
@@ -154,8 +160,10 @@ pub struct Session {
     pub(super) acked: Option<u64>,
     /// The longest that one request was held until it was answered.
     pub(super) longest_hold: Duration,
-    /// A box on the way was seen to send requests twice (P-10).
-    pub(super) boxed: bool,
+    /// What the way is like, and was seen to be (P-10, T-08).
+    pub(super) way: Way,
+    /// The session was asked for once more, with a `wait` that suits the manager's `inactivity`.
+    pub(super) reasked: bool,
     /// The network is back: patience waits for one more attempt (B-54).
     pub(super) last_try: bool,
     pub(super) closing: Option<Closing>,
@@ -168,6 +176,8 @@ pub struct Session {
     pub(super) last_reply_empty: bool,
     /// What the request was that the last reply answered.
     pub(super) last_reply_kind: RequestKind,
+    /// That request was a repeat: its answer may be an old one, for which ejabberd's clock does not start again.
+    pub(super) last_reply_stored: bool,
     pub(super) last_send: Instant,
     /// The last few requests sent, for the log (C-08).
     pub(super) trail: VecDeque<(Rid, Instant)>,
@@ -212,12 +222,14 @@ impl Session {
             restart: false,
             receiving: true,
             confirming: false,
+            unproved: false,
             keys: options.key_seed.clone().map(KeyChain::new),
             cuts: Cuts::default(),
             acked: None,
             longest_hold: Duration::ZERO,
             last_try: false,
-            boxed: false,
+            way: options.way,
+            reasked: false,
             closing: None,
             drain: None,
             creation_failures: 0,
@@ -226,6 +238,7 @@ impl Session {
             last_life: now,
             last_reply_empty: false,
             last_reply_kind: RequestKind::Creation,
+            last_reply_stored: false,
             last_send: now,
             trail: VecDeque::new(),
             round_trip: None,
@@ -236,6 +249,11 @@ impl Session {
         };
         session.create(now);
         session
+    }
+
+    /// Takes what `wait` the first answer grants, even if the manager's `inactivity` calls for a shorter one.
+    pub fn take_any_wait(&mut self) {
+        self.reasked = true;
     }
 
     /// Queues one standalone element for the manager. Only while [`Self::wants_payloads`] should more follow.
@@ -285,11 +303,13 @@ impl Session {
         self.renew_requests(slept, now);
     }
 
-    /// The network may be better than it was: what waits for its next attempt goes out now.
+    /// The network may be better than it was: what waits for its next attempt goes out now, and patience lasts
+    /// until that has come to something (B-54).
     pub fn hurry(&mut self, now: Instant) {
         for entry in self.window.iter_mut() {
             if let State::Waiting { not_before } = &mut entry.state {
                 *not_before = (*not_before).min(now);
+                self.last_try = true;
             }
         }
     }
@@ -300,13 +320,21 @@ impl Session {
         self.longest_hold
     }
 
-    /// How long ago the last requests were sent, newest last (C-08).
+    /// What was learnt about the way, what was known before included.
     #[must_use]
-    pub fn last_sends(&self, now: Instant) -> Vec<(Rid, Duration)> {
+    pub fn way(&self) -> Way {
+        self.way
+    }
+
+    /// How long ago the last requests were sent, newest last (C-08), each named by its distance from the first:
+    /// a rid itself is a secret (B-73).
+    #[must_use]
+    pub fn last_sends(&self, now: Instant) -> Vec<(u64, Duration)> {
         let age = |at: Instant| now.saturating_duration_since(at);
+        let first = self.options.first_rid.0;
         self.trail
             .iter()
-            .map(|(rid, at)| (*rid, age(*at)))
+            .map(|(rid, at)| (rid.0.saturating_sub(first), age(*at)))
             .collect()
     }
 
@@ -448,6 +476,8 @@ impl Session {
         }
         while let Some((index, key)) = self.overdue(now) {
             self.aborts.push_back(key);
+            let written = self.window.get(index).and_then(Entry::written);
+            self.way.swallows |= self.phase == Phase::Open && written.is_some();
             self.distrust_newer(index, now);
             self.attempt_failed(index, Cause::NoReply, None, None, now);
         }

@@ -56,6 +56,8 @@ pub(super) struct Answered {
     pub(super) payloads: usize,
     pub(super) response: Box<Response>,
     pub(super) confirms: bool,
+    /// It was sent more than once.
+    pub(super) repeated: bool,
 }
 
 /// One request and the exact bytes of every attempt (B-50).
@@ -155,6 +157,7 @@ impl Entry {
                 payloads: self.payloads,
                 response,
                 confirms,
+                repeated: self.attempts > 1,
             }),
             State::Waiting { .. } | State::InFlight { .. } | State::Unsure => None,
         }

@@ -131,6 +131,7 @@ impl Bridge {
             .is_some_and(|s| s.phase() == bosh::session::Phase::Closed)
         {
             self.longest_hold = self.longest_hold();
+            self.learnt = self.learnt();
             self.session = None;
             self.reopen();
         }

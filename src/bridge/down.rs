@@ -10,7 +10,7 @@ use super::{Bridge, CLOSE_LIMIT, Event, Mode, Sasl, Stage};
 use crate::stream::classify::{Kind, Sasl1, Sasl2};
 use crate::stream::error::FaultReason;
 use crate::stream::error::remote::sanitise_remote_error;
-use crate::stream::features::{add_feature, filter_features};
+use crate::stream::features::{UNREADABLE, add_feature, filter_features};
 use crate::stream::{classify, inline, look, ns};
 use crate::xml::Element;
 
@@ -165,16 +165,31 @@ impl Bridge {
             },
             None => String::new(),
         };
-        if failed.is_empty() && enabled.is_empty() {
+        let passes = self.options.mode == Mode::Pass;
+        if !passes && failed.is_empty() && enabled.is_empty() {
             self.deliver(element, lang);
         } else {
-            let Ok(success) = inline::answer(&on_stream(element), failed, &enabled) else {
+            let success = on_stream(element);
+            let read = if passes {
+                inline::pass_down(&success)
+            } else {
+                Ok((success.to_vec(), inline::Told::default()))
+            };
+            let answered = read.and_then(|(success, told)| {
+                Ok((inline::answer(&success, failed, &enabled)?, told))
+            });
+            let Ok((success, told)) = answered else {
                 return self.fail(
                     FaultReason::BadReply,
                     Some("its answer to the login is not readable"),
                     now,
                 );
             };
+            if told.resumed && !bound {
+                self.on_bound(element);
+            }
+            // S-43: such a stream is the server's to keep.
+            self.passed_sm |= told.enabled || told.resumed;
             self.outbox.push(&success);
         }
         if bound {
@@ -216,11 +231,7 @@ impl Bridge {
     pub(super) fn give_features(&mut self, features: &[u8], now: Instant) {
         let filter = self.filter();
         let Ok(filtered) = filter_features(features, &filter) else {
-            return self.fail(
-                FaultReason::BadReply,
-                Some("its stream features are not readable"),
-                now,
-            );
+            return self.fail(FaultReason::BadReply, Some(UNREADABLE), now);
         };
         let offers_tls = self.offers_tls();
         if filtered.facts.filtered_out() && !(filtered.facts.plain_hidden && offers_tls) {

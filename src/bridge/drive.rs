@@ -86,10 +86,12 @@ impl Bridge {
         let options = bosh::Options {
             requested,
             max_body_bytes: endpoint.bosh.max_body_bytes,
+            https: endpoint.https,
             buffer_bytes: self.options.buffer_bytes,
             limits: self.options.limits,
             first_rid: Rid::first((self.options.random)()),
             seed: (self.options.random)(),
+            way: endpoint.way,
             // B-64: over TLS it protects nothing.
             key_seed: (endpoint.key_sequence && !endpoint.https).then(|| self.key_seed()),
         };

@@ -259,13 +259,14 @@ impl Bridge {
         }
     }
 
-    /// Mode `pass`: resumption over BOSH works on ejabberd alone (cm-quirks 4.6); elsewhere it is not asked for.
+    /// Mode `pass`: resumption over BOSH works on ejabberd alone; elsewhere it is not asked for.
+    pub(super) fn server_resumes(&self) -> bool {
+        let granted = self.session.as_ref().and_then(|s| s.granted());
+        granted.is_some_and(|granted| granted.manager == Manager::Ejabberd)
+    }
+
     fn pass_sm_up(&mut self, element: &Element) {
-        let resumes = self
-            .session
-            .as_ref()
-            .and_then(|s| s.granted())
-            .is_some_and(|g| g.manager == Manager::Ejabberd);
+        let resumes = self.server_resumes();
         match element.local() {
             "resume" if !resumes => self.refuse_sm(element, "feature-not-implemented"),
             "enable" if !resumes => {

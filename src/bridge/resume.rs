@@ -16,6 +16,7 @@ pub struct ClientSide {
     framer: Framer,
     peer: Option<Peer>,
     secure: bool,
+    direct: bool,
     /// What is not yet written to it.
     output: BytesMut,
 }
@@ -112,6 +113,7 @@ impl Bridge {
             framer: std::mem::replace(&mut self.framer, framer),
             peer: self.peer.clone(),
             secure: self.secure,
+            direct: self.direct,
             output,
         }
     }
@@ -181,6 +183,7 @@ impl Bridge {
         self.outbox.start_over(&first);
         self.framer = side.framer;
         self.secure = side.secure;
+        self.direct = side.direct;
         if let Some(peer) = side.peer {
             self.peer = Some(peer);
         }

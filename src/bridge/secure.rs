@@ -53,6 +53,12 @@ impl Bridge {
         self.secure
     }
 
+    /// Whether it has been TLS from its first byte (XEP-0368), and not by STARTTLS.
+    #[must_use]
+    pub fn is_secure_from_the_start(&self) -> bool {
+        self.secure && self.direct
+    }
+
     /// The handshake is done. `sni`: the XMPP domain that the client named in it, as
     /// [`crate::stream::header::normalise_domain`] returns it.
     pub fn handle_secured(&mut self, sni: Option<String>, now: Instant) {
@@ -79,6 +85,7 @@ impl Bridge {
             .count();
         received.advance(blanks);
         self.stage = Stage::Handshake;
+        self.direct = true;
         self.events.push_back(Event::Tls { received });
     }
 

@@ -262,12 +262,21 @@ impl Bridge {
 
     /// S-42: what SASL2 asks of stream management is ours to answer.
     fn send_authenticate(&mut self, element: &Element, now: Instant) {
-        if self.options.mode == super::Mode::Pass {
+        let passes = self.options.mode == super::Mode::Pass;
+        if passes && self.server_resumes() {
             return self.send_up(element, PayloadClass::Alone, false);
         }
         let mut payload = BytesMut::with_capacity(element.len() + 64);
         element.write_for_body(None, &mut payload);
-        let Ok((bytes, asked)) = inline::cut(&payload) else {
+        let read = if passes {
+            inline::pass_up(&payload).map(|(bytes, resume)| {
+                let enable = None;
+                (bytes, inline::Asked { resume, enable })
+            })
+        } else {
+            inline::cut(&payload)
+        };
+        let Ok((bytes, asked)) = read else {
             return self.fail(FaultReason::ElementTooLarge, None, now);
         };
         self.asked_inline = asked;

@@ -73,6 +73,11 @@ impl About {
         })
     }
 
+    /// Who signed it.
+    pub(super) fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
     /// The inspecting product that the issuer's name hints at.
     pub(super) fn inspector(&self) -> Option<&str> {
         let issuer = self.issuer.to_lowercase();

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::stream::error::StreamFault;
+
 /// The format of [`Report`] as JSON; raised when something is taken away or means something else.
 const FORMAT: u32 = 1;
 
@@ -117,6 +119,13 @@ impl fmt::Display for Hop {
     }
 }
 
+/// A place in a report.
+#[derive(Clone, Copy)]
+pub(super) struct Mark {
+    hops: usize,
+    advice: usize,
+}
+
 /// All of it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -154,6 +163,36 @@ impl Report {
     pub(super) fn fail(&mut self, hop: HopName, row: &'static str, text: String) {
         self.ok = false;
         self.add(hop, Outcome::Failed, Some(row), None, text);
+    }
+
+    /// What a client would be told.
+    pub(super) fn fault(&mut self, hop: HopName, fault: StreamFault) {
+        let row = fault.reason.row();
+        let text = fault.text.unwrap_or_else(|| {
+            // The server's own error, which has no text of ours.
+            fault.reason.default_text().to_owned()
+        });
+        self.fail(hop, row, text);
+    }
+
+    /// Where the hops of one address begin.
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            hops: self.hops.len(),
+            advice: self.advice.len(),
+        }
+    }
+
+    /// What failed since then is no failure: there is another address.
+    pub(super) fn forgive(&mut self, since: Mark) {
+        self.ok = true;
+        self.advice.truncate(since.advice);
+        for hop in &mut self.hops[since.hops..] {
+            if hop.outcome == Outcome::Failed {
+                hop.outcome = Outcome::Note;
+                hop.text.push_str("; trying the next address");
+            }
+        }
     }
 
     fn add(

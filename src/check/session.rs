@@ -8,21 +8,21 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::report::{HopName, Report};
-use super::{HOP_LIMIT, Walk, advice, hop_of, within};
+use super::{HOP_LIMIT, Reached, Walk, advice, hop_of, within};
 use crate::bosh::body::{self, Head};
 use crate::bosh::keys::RequestKeys;
 use crate::bosh::verdict::{Verdict, judge};
 use crate::bosh::{
     Cause, CloseReason, Event, Failure, HttpReply, Manager, Options, Request, Requested, Rid,
-    Session,
+    Session, Way,
 };
 use crate::bridge::{explain, explain_cause, on_stream};
 use crate::config::{Domain, HttpVersion, PlainWithoutTls};
 use crate::connect::Connector;
-use crate::driver::{self, clock, plain, redirect_target};
+use crate::driver::{self, Ways, clock, plain, redirect_target};
 use crate::http::{ClientOptions, ExchangeRequest, SessionClient, Target};
-use crate::stream::error::StreamFault;
-use crate::stream::features::{FeatureFacts, filter_features};
+use crate::stream::error::{self, FaultReason, StreamFault};
+use crate::stream::features::{FeatureFacts, UNREADABLE, filter_features};
 use crate::stream::ns;
 
 /// Redirects followed.
@@ -52,7 +52,7 @@ enum Answer {
 pub(super) struct Probe<'a> {
     walk: &'a Walk,
     settings: &'a Domain,
-    connector: &'a Connector,
+    ways: &'a Ways,
     url: Url,
     client: SessionClient,
     session: Session,
@@ -62,18 +62,13 @@ pub(super) struct Probe<'a> {
 }
 
 impl<'a> Probe<'a> {
-    pub(super) fn new(
-        walk: &'a Walk,
-        settings: &'a Domain,
-        connector: &'a Connector,
-        url: Url,
-    ) -> Self {
-        let client = client(walk, settings, connector, &url);
+    pub(super) fn new(walk: &'a Walk, settings: &'a Domain, ways: &'a Ways, url: Url) -> Self {
+        let client = client(walk, settings, &ways.to(&url), &url);
         Self {
             session: fresh(walk, settings),
             walk,
             settings,
-            connector,
+            ways,
             url,
             client,
             features: None,
@@ -82,8 +77,8 @@ impl<'a> Probe<'a> {
         }
     }
 
-    /// Session and features. Returns whether there is a session.
-    pub(super) async fn open(&mut self, report: &mut Report) -> bool {
+    /// Session and features; [`Reached::Session`] if there is a session of no use.
+    pub(super) async fn open(&mut self, report: &mut Report) -> Reached {
         let began = Instant::now();
         let mut moves = 0;
         loop {
@@ -91,7 +86,7 @@ impl<'a> Probe<'a> {
                 Answer::Heard if self.session.granted().is_some() => break,
                 Answer::Heard => {
                     let fault = self.closed.as_ref().and_then(|end| explain(end, false));
-                    return fail(report, fault);
+                    return self.fail(report, fault);
                 }
                 Answer::Moved(status, location) => {
                     let to = redirect_target(&self.url, status, &location);
@@ -100,25 +95,25 @@ impl<'a> Probe<'a> {
                             moves += 1;
                             let text = format!("{} sends us to {}", plain(&self.url), plain(&to));
                             report.note(HopName::Session, text);
-                            self.client = client(self.walk, self.settings, self.connector, &to);
+                            self.client = client(self.walk, self.settings, &self.ways.to(&to), &to);
                             self.session = fresh(self.walk, self.settings);
                             self.url = to;
                         }
                         None => {
                             let cause = Cause::Redirect(Some(location));
-                            return fail(report, Some(explain_cause(&cause, false)));
+                            return self.fail(report, Some(explain_cause(&cause, false)));
                         }
                     }
                 }
-                Answer::Fault(fault) => return fail(report, Some(fault)),
+                Answer::Fault(fault) => return self.fail(report, Some(fault)),
                 Answer::Failed(failure) => {
-                    let row = crate::stream::error::FaultReason::from(failure.kind).row();
-                    report.fail(hop_of(failure.kind), row, failure.text);
-                    advice::after_failure(report, self.walk, Some(failure.kind));
-                    return false;
+                    let reason = FaultReason::from(failure.kind);
+                    report.fail(hop_of(failure.kind), reason.row(), failure.text);
+                    advice::after_failure(report, self.walk, reason);
+                    return Reached::No;
                 }
                 Answer::Silence => {
-                    return fail(report, Some(explain_cause(&Cause::NoReply, false)));
+                    return self.fail(report, Some(explain_cause(&Cause::NoReply, false)));
                 }
             }
         }
@@ -133,7 +128,27 @@ impl<'a> Probe<'a> {
                 break;
             }
         }
-        self.tell_features(report)
+        match self.tell_features(report) {
+            true => Reached::Yes,
+            false => Reached::Session,
+        }
+    }
+
+    /// There is no session, for this reason.
+    fn fail(&self, report: &mut Report, fault: Option<StreamFault>) -> Reached {
+        match fault {
+            Some(fault) => {
+                let reason = fault.reason;
+                report.fault(HopName::Session, fault);
+                advice::after_failure(report, self.walk, reason);
+            }
+            None => report.fail(
+                HopName::Session,
+                "C-14",
+                "the server ended the session at once, and did not say why".into(),
+            ),
+        }
+        Reached::No
     }
 
     /// One request, if the session wants one.
@@ -233,31 +248,20 @@ impl<'a> Probe<'a> {
     fn tell_features(&self, report: &mut Report) -> bool {
         let Some(features) = &self.features else {
             let fault = self.closed.as_ref().and_then(|end| explain(end, true));
-            let reason = crate::stream::error::FaultReason::NoFeatures;
-            let fault = fault.unwrap_or_else(|| crate::stream::error::fault(reason, None));
-            report.fail(
-                HopName::Features,
-                fault.reason.row(),
-                fault.text.unwrap_or_default(),
-            );
+            let none = || error::fault(FaultReason::NoFeatures, None);
+            report.fault(HopName::Features, fault.unwrap_or_else(none));
             return false;
         };
         let config = &self.walk.config;
         let filter = driver::features_filter(config);
-        let filtered = match filter_features(features, &filter) {
-            Ok(filtered) => filtered,
-            Err(error) => {
-                report.fail(HopName::Features, "E-63", format!("the server's {error}"));
-                return false;
-            }
+        let Ok(filtered) = filter_features(features, &filter) else {
+            let fault = error::fault(FaultReason::BadReply, Some(UNREADABLE));
+            report.fault(HopName::Features, fault);
+            return false;
         };
         if filtered.facts.filtered_out() {
-            let reason = crate::stream::error::FaultReason::NoUsableMechanism;
-            report.fail(
-                HopName::Features,
-                reason.row(),
-                reason.default_text().to_owned(),
-            );
+            let fault = error::fault(FaultReason::NoUsableMechanism, None);
+            report.fault(HopName::Features, fault);
             return false;
         }
         report.ok(
@@ -318,6 +322,17 @@ impl<'a> Probe<'a> {
 
     /// Ends the session; its last exchange is the round trip.
     pub(super) async fn end(&mut self, report: &mut Report) {
+        if let Some(took) = self.leave().await {
+            report.ok(
+                HopName::RoundTrip,
+                Some(took),
+                "one exchange over an open connection".into(),
+            );
+        }
+    }
+
+    /// Ends the session, if there is one. What its last exchange took.
+    pub(super) async fn leave(&mut self) -> Option<Duration> {
         self.session.terminate(Duration::from_secs(5), clock::now());
         let deadline = Instant::now() + Duration::from_secs(10);
         let mut last = None;
@@ -358,13 +373,7 @@ impl<'a> Probe<'a> {
                 }
             }
         }
-        if let Some(took) = last {
-            report.ok(
-                HopName::RoundTrip,
-                Some(took),
-                "one exchange over an open connection".into(),
-            );
-        }
+        last
     }
 
     /// The largest request that comes through. Each is tried with a session of its own, which it ends.
@@ -382,10 +391,12 @@ impl<'a> Probe<'a> {
                 return;
             };
             let Some(rid) = request.key.rid.next() else {
+                self.leave().await;
                 return;
             };
             let body = padded(&granted.sid, rid, size);
             let reply = within(exchange(&self.client, &body, false)).await;
+            // Refused on the way, perhaps: the manager then still waits for its end.
             let said = match reply {
                 Some(Ok(reply)) if (200..300).contains(&reply.status) => {
                     let text = format!("{} KiB come through", size >> 10);
@@ -395,6 +406,7 @@ impl<'a> Probe<'a> {
                 Some(Err(failure)) => failure.text,
                 None => "no answer in time".to_owned(),
             };
+            self.leave().await;
             report.note(
                 HopName::LargeBody,
                 format!("{} KiB are refused ({said})", size >> 10),
@@ -470,28 +482,19 @@ fn fresh(walk: &Walk, settings: &Domain) -> Session {
             xmpp_version: true,
         },
         max_body_bytes: bosh.max_body_bytes,
+        // Only sizes batches, and a probe sends none.
+        https: false,
         buffer_bytes: walk.config.limits.buffer_bytes,
         limits: driver::element_limits(&walk.config),
         first_rid: Rid::first(random()),
         seed: random(),
+        way: Way::default(),
         key_seed: None,
     };
-    Session::new(options, clock::now())
-}
-
-fn fail(report: &mut Report, fault: Option<StreamFault>) -> bool {
-    match fault {
-        Some(fault) => {
-            let text = fault.text.clone().unwrap_or_else(|| fault.to_string());
-            report.fail(HopName::Session, fault.reason.row(), text);
-        }
-        None => report.fail(
-            HopName::Session,
-            "C-14",
-            "the server ended the session at once, and did not say why".into(),
-        ),
-    }
-    false
+    let mut session = Session::new(options, clock::now());
+    // One that is asked for and left would outlive the check.
+    session.take_any_wait();
+    session
 }
 
 fn logins(facts: &FeatureFacts, removed: &[String]) -> String {

@@ -36,7 +36,7 @@ pub(super) enum CaCommand {
 /// Whose authority.
 #[derive(Debug, Args)]
 pub(super) struct Which {
-    /// XMPP domain; else default_domain, else the only one configured
+    /// XMPP domain; else default_domain, else the only one configured, else the only one with an authority
     domain: Option<String>,
     /// Configuration file
     #[arg(long, value_name = "FILE")]
@@ -162,6 +162,9 @@ fn trust(tls: &LocalTls, domain: &str, with_system: bool) -> ExitCode {
 
 /// Works with a damaged authority, and with none.
 fn undo(tls: &LocalTls, domain: &str, with_system: bool) -> ExitCode {
+    if with_system && is_anothers_session() && !tls.has_authority(domain) {
+        return undo_for_another(&tls.expected_file(domain), domain);
+    }
     if let Err(error) = tls.set_trusted(domain, false) {
         return fail(EXIT_FAILURE, &error.to_string());
     }
@@ -182,6 +185,21 @@ fn undo(tls: &LocalTls, domain: &str, with_system: bool) -> ExitCode {
         ));
     }
     print(&text)
+}
+
+/// Root takes back what is the system's; whether clients are offered TLS is kept with the user, who is not asked here.
+fn undo_for_another(file: &std::path::Path, domain: &str) -> ExitCode {
+    match SystemStore::here().change(Change::Remove, file, domain) {
+        Ok(done) => print(&format!(
+            "{done}\nClients are still offered TLS for {domain} if they were. To end that, as yourself, without sudo:\n  xbosh ca trust --undo {domain}\n"
+        )),
+        Err(error) => fail(
+            EXIT_FAILURE,
+            &format!(
+                "{error}\nRun xbosh ca trust --undo --system {domain} without sudo: it prints what root has to do"
+            ),
+        ),
+    }
 }
 
 /// Whether root works for somebody else, whose home is not root's.

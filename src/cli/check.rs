@@ -29,8 +29,13 @@ pub(super) fn run(args: CheckArgs) -> ExitCode {
         config,
         file,
         warnings,
+        ..
     } = loaded;
+    // Nothing runs: nothing to compare with.
+    let running = config.status.socket.as_deref();
+    let running = running.and_then(|socket| super::status::ask(socket).ok());
     let walk = Walk {
+        running: running.and_then(|(_, report)| report.way),
         config,
         file,
         warnings,
@@ -72,7 +77,8 @@ fn closing(report: &Report) -> String {
         false => format!("A client cannot reach {} this way.\n", report.domain),
     });
     for advice in &report.advice {
-        if advice.starts_with('[') {
+        // The rest are sentences.
+        if advice.starts_with('[') || advice.starts_with("allowed_domains") {
             text.push_str("\nIn ~/.config/xbosh/config.toml:\n");
         } else {
             text.push('\n');

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Ask, EXIT_FAILURE, fail, print, wait_for};
-use crate::config::Loaded;
+use crate::config::{DiscoverySettings, Loaded};
 use crate::connect::Connector;
 use crate::discover::{Answer, Discovery, Transport};
 
@@ -48,7 +48,11 @@ pub(super) fn run(args: DiscoverArgs) -> ExitCode {
         Ok(connector) => connector,
         Err(error) => return fail(EXIT_FAILURE, &error.to_string()),
     };
-    let discovery = Discovery::with_port(false, ask.web_port);
+    let settings = DiscoverySettings {
+        host_meta: true,
+        ..config.discovery
+    };
+    let discovery = Discovery::with_port(false, ask.web_port).asking(settings);
     match wait_for(discovery.ask(&connector, &domain)) {
         Ok(Ok(answer)) => addresses.extend(named(&answer)),
         // What is configured needs no host-meta.

@@ -10,7 +10,7 @@ use url::Url;
 
 use super::init::{ask, create};
 use super::{EXIT_CONFIG, EXIT_FAILURE, fail, print};
-use crate::config;
+use crate::config::{self, ProxySource};
 
 const SERVICE: &str = include_str!("../../systemd/xbosh.service");
 const SOCKET: &str = include_str!("../../systemd/xbosh.socket");
@@ -18,17 +18,16 @@ const SOCKET: &str = include_str!("../../systemd/xbosh.socket");
 const MARK: &str = "# User unit: copy to ~/.config/systemd/user/";
 /// The path in the unit that is replaced by where this program is.
 const EXEC_START: &str = "%h/.cargo/bin/xbosh";
-/// Whose values a user service does not see by itself.
-const VARIABLES: [&str; 8] = [
-    "HTTPS_PROXY",
-    "https_proxy",
-    "HTTP_PROXY",
-    "http_proxy",
-    "ALL_PROXY",
-    "all_proxy",
-    "NO_PROXY",
-    "no_proxy",
+/// Whose values a user service does not see by itself; each in the order in which it is looked for.
+const VARIABLES: [[&str; 2]; 4] = [
+    ["https_proxy", "HTTPS_PROXY"],
+    ["http_proxy", "HTTP_PROXY"],
+    ["all_proxy", "ALL_PROXY"],
+    NO_PROXY,
 ];
+const NO_PROXY: [&str; 2] = ["no_proxy", "NO_PROXY"];
+/// What tells where the configuration is.
+const FOLDERS: [&str; 2] = ["HOME", "XDG_CONFIG_HOME"];
 
 /// What is done with the units.
 #[derive(Debug, Subcommand)]
@@ -212,35 +211,35 @@ fn proxy(
     yes: bool,
     said: &mut String,
 ) -> Result<(), ExitCode> {
-    let here: Vec<(&str, &str)> = VARIABLES
+    let mut there = managers_environment();
+    let differs = |names: &[&str; 2]| set(environment, names) != set(&there, names);
+    let Some(url) = VARIABLES
         .iter()
-        .filter_map(|name| {
-            let found = environment
-                .iter()
-                .find(|(known, value)| known == name && !value.is_empty());
-            found.map(|(_, value)| (*name, value.as_str()))
-        })
-        .collect();
-    let there = managers_environment();
-    let missing = here
-        .iter()
-        .any(|(name, value)| !there.lines().any(|line| line == format!("{name}={value}")));
-    let Some(url) = here
-        .iter()
-        .find(|(name, _)| !name.to_uppercase().starts_with("NO_"))
-        .map(|(_, value)| *value)
-        .filter(|_| missing)
+        .filter(|names| **names != NO_PROXY)
+        .find_map(|names| set(environment, names))
+        .filter(|_| VARIABLES.iter().any(differs))
     else {
         return Ok(());
     };
-    let file = places.configuration.join("config.toml");
-    if file.exists() {
+    // As the service will see it.
+    there.retain(|(name, _)| !FOLDERS.contains(&name.as_str()));
+    let folders = environment
+        .iter()
+        .filter(|(name, _)| FOLDERS.contains(&name.as_str()));
+    there.extend(folders.cloned());
+    let loaded = config::load_public(&config::Flags::default(), &there)
+        .map_err(|error| fail(EXIT_CONFIG, &error.to_string()))?;
+    if !matches!(loaded.config.proxy.source, ProxySource::Env(_)) {
+        return Ok(());
+    }
+    if let Some(file) = loaded.file {
         said.push_str(&format!(
             "your shell has a proxy that the service does not see: set proxy.url in {}\n",
             file.display()
         ));
         return Ok(());
     }
+    let file = places.configuration.join("config.toml");
     let wanted = yes
         || io::stdin().is_terminal()
             && ask("Your shell has a proxy that a service does not see. Write it to the configuration? (yes)")
@@ -276,13 +275,9 @@ fn proxy(
         "[proxy]\nurl = {}\n",
         text(parsed.as_str().trim_end_matches('/'))
     );
-    let exceptions = here
-        .iter()
-        .find(|(name, _)| name.to_uppercase() == "NO_PROXY");
-    if let Some((_, list)) = exceptions {
+    if let Some(list) = set(environment, &NO_PROXY) {
         let hosts: Vec<String> = list
-            .split(',')
-            .map(str::trim)
+            .split(|c: char| c == ',' || c.is_whitespace())
             .filter(|h| !h.is_empty())
             .map(text)
             .collect();
@@ -293,7 +288,7 @@ fn proxy(
     }
     if let Some(password) = password {
         let secret = places.configuration.join("proxy-password");
-        create(&secret, &format!("{password}\n")).map_err(cannot(&secret))?;
+        replace(&secret, &format!("{password}\n")).map_err(cannot(&secret))?;
         said.push_str(&format!(
             "wrote the proxy's password to {}\n",
             secret.display()
@@ -308,17 +303,73 @@ fn proxy(
     Ok(())
 }
 
+/// The value that counts.
+fn set<'a>(environment: &'a [(String, String)], names: &[&str; 2]) -> Option<&'a str> {
+    names.iter().find_map(|name| {
+        let found = environment
+            .iter()
+            .find(|(known, value)| known == name && !value.is_empty());
+        found.map(|(_, value)| value.as_str())
+    })
+}
+
+/// As [`create`], in the place of one that an earlier installation left there.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let new = path.with_extension("new");
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    create(&new, text)?;
+    fs::rename(&new, path)
+}
+
 /// What services of this user see; nothing if it cannot be asked.
-fn managers_environment() -> String {
+fn managers_environment() -> Vec<(String, String)> {
     let output = Command::new("systemctl")
         .args(["--user", "show-environment"])
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .output();
-    output.map_or_else(
-        |_| String::new(),
-        |output| String::from_utf8_lossy(&output.stdout).into_owned(),
-    )
+    let Ok(output) = output else {
+        return Vec::new();
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    let lines = text.lines().filter_map(|line| line.split_once('='));
+    lines
+        .map(|(name, value)| (name.to_owned(), unquoted(value)))
+        .collect()
+}
+
+/// A value as `systemctl show-environment` writes it: `$'…'` with escapes where a shell would need quotes.
+fn unquoted(value: &str) -> String {
+    let quoted = value.strip_prefix("$'").and_then(|v| v.strip_suffix('\''));
+    let Some(inside) = quoted else {
+        return value.to_owned();
+    };
+    let mut out = Vec::with_capacity(inside.len());
+    let mut bytes = inside.bytes().peekable();
+    while let Some(byte) = bytes.next() {
+        if byte != b'\\' {
+            out.push(byte);
+            continue;
+        }
+        match bytes.next() {
+            Some(b'n') => out.push(b'\n'),
+            Some(b't') => out.push(b'\t'),
+            Some(digit @ b'0'..=b'7') => {
+                // Three octal digits.
+                let mut code = u32::from(digit - b'0');
+                while let Some(digit) = bytes.next_if(|b| (b'0'..=b'7').contains(b) && code < 32) {
+                    code = code * 8 + u32::from(digit - b'0');
+                }
+                out.push(u8::try_from(code).unwrap_or(b'?'));
+            }
+            Some(other) => out.push(other),
+            None => {}
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 #[cfg(test)]
@@ -333,6 +384,21 @@ mod tests {
             ("/50%/xbosh", "/50%%/xbosh"),
         ] {
             assert_eq!(quoted(Path::new(path)), told);
+        }
+    }
+
+    /// systemd's `shell_maybe_quote`, the POSIX way.
+    #[test]
+    fn values_of_the_managers_environment() {
+        for (written, meant) in [
+            ("http://proxy.example:3128", "http://proxy.example:3128"),
+            ("$'*.corp.example,localhost'", "*.corp.example,localhost"),
+            (r"$'http://u:it\'s\\a&b@p'", r"http://u:it's\a&b@p"),
+            (r"$'a\tb\nc\001\1771'", "a\tb\nc\u{1}\u{7f}1"),
+            ("$'", "$'"),
+            ("", ""),
+        ] {
+            assert_eq!(unquoted(written), meant, "{written}");
         }
     }
 

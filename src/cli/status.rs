@@ -87,7 +87,7 @@ fn socket(args: &StatusArgs) -> Result<PathBuf, ExitCode> {
 }
 
 /// The answer as it came, and as what it means.
-fn ask(socket: &Path) -> Result<(String, Report), String> {
+pub(super) fn ask(socket: &Path) -> Result<(String, Report), String> {
     let shown = socket.display();
     let failed = |error: io::Error| {
         format!(
@@ -133,6 +133,10 @@ fn table(report: &Report) -> String {
         report.clients,
         report.failed
     );
+    if let Some(way) = &report.way {
+        // Writing into a String cannot fail.
+        let _ = writeln!(out, "way out: {way}");
+    }
     if report.streams.is_empty() {
         out.push_str("no client is connected\n");
         return out;
@@ -145,7 +149,11 @@ fn table(report: &Report) -> String {
 }
 
 fn one(out: &mut String, stream: &Stream) {
-    let tls = if stream.tls { ", TLS" } else { "" };
+    let tls = match (stream.tls, stream.direct_tls) {
+        (true, true) => ", direct TLS",
+        (true, false) => ", STARTTLS",
+        (false, _) => "",
+    };
     // Writing into a String cannot fail.
     let _ = writeln!(
         out,
@@ -204,6 +212,7 @@ fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::Traffic;
 
     #[test]
     fn as_people_read_it() {
@@ -213,6 +222,7 @@ mod tests {
             age: 7_300,
             state: "online".into(),
             tls: true,
+            direct_tls: false,
             domain: Some("example.org".into()),
             url: Some("https://example.org/http-bind".into()),
             way: Some("HTTP proxy 10.0.0.1:3128".into()),
@@ -240,6 +250,8 @@ mod tests {
             listening: vec!["127.0.0.1:5222".into()],
             clients: 4,
             failed: 0,
+            way: Some("HTTP proxy proxy.example:3128, with user name and password".into()),
+            total: Traffic::default(),
             streams: vec![stream, fresh],
         };
         insta::assert_snapshot!(table(&report));

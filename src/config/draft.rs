@@ -39,6 +39,7 @@ pub(super) const KEYS: &[&str] = &[
     "features.plain_without_tls",
     "local_tls.mode",
     "discovery.host_meta",
+    "discovery.dns_txt",
     "discovery.cache",
     "stream_management.mode",
     "stream_management.resume_window",
@@ -261,6 +262,12 @@ impl Draft {
                 }
             }
             ["discovery", "host_meta"] => config.discovery.host_meta = take.bool()?,
+            ["discovery", "dns_txt"] => {
+                config.discovery.dns_txt = take.bool()?;
+                if config.discovery.dns_txt && !cfg!(feature = "dns") {
+                    return Err(take.wrong("needs an xbosh that was built with the feature dns"));
+                }
+            }
             ["discovery", "cache"] => config.discovery.cache = take.bool()?,
             ["stream_management", "mode"] => {
                 config.stream_management.mode = match take.text()?.as_str() {

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use super::draft::{Draft, KEYS, unknown};
 use super::error::{ConfigError, Place};
 use super::value::{Setting, Value, parse_environment};
-use super::{Credentials, ProxyEnv};
+use super::{Credentials, ProxyEnv, ProxyVariable};
 use crate::connect::Upstream;
 
 /// What the names of our own variables begin with.
@@ -29,6 +29,7 @@ const TYPED: &[&str] = &[
     "proxy.isolate",
     "proxy.preemptive",
     "discovery.host_meta",
+    "discovery.dns_txt",
     "discovery.cache",
     "bosh.wait",
     "bosh.hold",
@@ -137,28 +138,34 @@ pub(super) fn proxy_environment(
     environment: &[(String, String)],
     keys: Option<&Credentials>,
 ) -> Result<ProxyEnv, ConfigError> {
-    let either = |name: &str| {
-        let lower = name.to_lowercase();
-        let upper = (name != "HTTP_PROXY" || variable(environment, "REQUEST_METHOD").is_none())
-            .then(|| variable(environment, name));
-        variable(environment, &lower)
-            .map(|value| (lower, value))
-            .or_else(|| Some((name.to_owned(), upper??)))
+    let either = |[upper, lower]: [&'static str; 2]| {
+        let believed = upper != "HTTP_PROXY" || variable(environment, "REQUEST_METHOD").is_none();
+        let names = [lower, upper]
+            .into_iter()
+            .filter(|name| *name == lower || believed);
+        let mut set = names.filter_map(|name| Some((name, variable(environment, name)?)));
+        set.next()
     };
-    let checked = |name: &str| {
-        let Some((name, value)) = either(name) else {
+    let checked = |names| {
+        let Some((name, value)) = either(names) else {
             return Ok(None);
         };
         match proxy_fault(value, keys) {
-            None => Ok(Some(value.to_owned())),
-            Some(what) => Err(ConfigError::ProxyVariable { name, what }),
+            None => Ok(Some(ProxyVariable {
+                name,
+                value: value.to_owned(),
+            })),
+            Some(what) => Err(ConfigError::ProxyVariable {
+                name: name.to_owned(),
+                what,
+            }),
         }
     };
     Ok(ProxyEnv {
-        https: checked("HTTPS_PROXY")?,
-        http: checked("HTTP_PROXY")?,
-        all: checked("ALL_PROXY")?,
-        no_proxy: either("NO_PROXY").map(|(_, value)| value.to_owned()),
+        https: checked(["HTTPS_PROXY", "https_proxy"])?,
+        http: checked(["HTTP_PROXY", "http_proxy"])?,
+        all: checked(["ALL_PROXY", "all_proxy"])?,
+        no_proxy: either(["NO_PROXY", "no_proxy"]).map(|(_, value)| value.to_owned()),
     })
 }
 

@@ -40,7 +40,7 @@ impl fmt::Display for Place {
 #[non_exhaustive]
 pub enum ConfigError {
     /// The file named by `--config` is not there, or a file cannot be read.
-    #[error("cannot read the configuration file {}: {}", .path.display(), reason(.source))]
+    #[error("cannot read the configuration file {}: {}", .path.display(), unreadable(.source))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -127,6 +127,15 @@ pub(super) fn reason(error: &io::Error) -> String {
     } else {
         crate::connect::error::plain(error)
     }
+}
+
+/// The same of a file.
+pub(super) fn unreadable(error: &io::Error) -> String {
+    let mut words = reason(error);
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        words.push_str("; it must be readable for the user that xbosh runs as");
+    }
+    words
 }
 
 fn hint(nearest: &Option<String>) -> String {

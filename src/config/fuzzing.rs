@@ -34,6 +34,7 @@ pub fn load_text(
             config,
             file: None,
             warnings,
+            no_runtime_folder: false,
         }),
     )
 }

@@ -42,6 +42,8 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
     /// Sentences for the log.
     pub warnings: Vec<String>,
+    /// Nobody has switched the status socket off, and there is no runtime folder for it.
+    pub no_runtime_folder: bool,
 }
 
 /// Loads the configuration. `environment` is the process environment as [`super::environment()`] gives it, an
@@ -93,8 +95,10 @@ fn load_from(
     if !with_secrets {
         draft.forget_credentials();
     }
+    let config = finish(&draft, environment, &mut warnings)?;
     Ok(Loaded {
-        config: finish(&draft, environment, &mut warnings)?,
+        no_runtime_folder: draft.status_socket.is_none() && config.status.socket.is_none(),
+        config,
         file: found.map(|found| found.path),
         warnings,
     })

@@ -131,15 +131,30 @@ impl std::fmt::Debug for ProxyList {
     }
 }
 
+/// A variable of the environment that names a proxy.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProxyVariable {
+    /// As it was written: `HTTPS_PROXY` or `https_proxy`.
+    pub name: &'static str,
+    /// May hold userinfo.
+    pub value: String,
+}
+
+impl std::fmt::Debug for ProxyVariable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("ProxyVariable").field(&self.name).finish()
+    }
+}
+
 /// The proxy variables of the environment, read once at load time. Values may hold userinfo.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct ProxyEnv {
     /// `HTTPS_PROXY` or `https_proxy`.
-    pub https: Option<String>,
+    pub https: Option<ProxyVariable>,
     /// `HTTP_PROXY` or `http_proxy`.
-    pub http: Option<String>,
+    pub http: Option<ProxyVariable>,
     /// `ALL_PROXY` or `all_proxy`.
-    pub all: Option<String>,
+    pub all: Option<ProxyVariable>,
     /// `NO_PROXY` or `no_proxy`.
     pub no_proxy: Option<String>,
 }
@@ -244,6 +259,8 @@ pub enum LocalTlsMode {
 pub struct DiscoverySettings {
     /// Whether the domain's web server is asked (XEP-0156).
     pub host_meta: bool,
+    /// Whether the DNS is asked where that names nothing.
+    pub dns_txt: bool,
     /// Whether answers are remembered as long as HTTP lets them be.
     pub cache: bool,
 }
@@ -280,7 +297,7 @@ pub enum ChannelBinding {
 pub struct Limits {
     /// Client streams at once.
     pub max_streams: usize,
-    /// New sessions of a domain a second, once [`Limits::max_streams`] have come at once. At least 1.
+    /// New sessions of a domain a second, once a few have come at once. At least 1.
     pub session_rate: usize,
     /// Largest first-level element in bytes, either way. At least 10 000 (RFC 6120 section 13.12).
     pub max_stanza_bytes: usize,
@@ -374,6 +391,7 @@ impl Default for Config {
             local_tls: LocalTlsMode::Auto,
             discovery: DiscoverySettings {
                 host_meta: true,
+                dns_txt: false,
                 cache: true,
             },
             stream_management: StreamManagement {

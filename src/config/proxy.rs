@@ -179,9 +179,11 @@ impl Finish<'_> {
         }
         let decode = |text: &str| {
             let decoded = percent_decode_str(text).decode_utf8();
-            decoded
-                .map(std::borrow::Cow::into_owned)
-                .map_err(|_| wrong("has a user name or password that is not UTF-8"))
+            decoded.map(std::borrow::Cow::into_owned).map_err(|_| {
+                wrong(&format!(
+                    "has a user name or password that is not UTF-8{hint}"
+                ))
+            })
         };
         let username = match url.username() {
             "" => None,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use super::error::reason;
+use super::error::{reason, unreadable};
 use crate::driver::clock::now;
 
 /// Time for `password_command`.
@@ -31,7 +31,8 @@ pub(super) fn is_exposed(meta: &Metadata) -> bool {
 /// # Errors
 /// What is wrong, to stand behind the key.
 pub(super) fn from_file(path: &Path) -> Result<(SecretString, bool), String> {
-    let failed = |e: io::Error| format!("cannot be read from {}: {}", path.display(), reason(&e));
+    let failed =
+        |e: io::Error| format!("cannot be read from {}: {}", path.display(), unreadable(&e));
     let file = File::open(path).map_err(failed)?;
     let exposed = file
         .metadata()

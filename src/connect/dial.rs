@@ -91,6 +91,21 @@ mod tests {
         );
     }
 
+    /// T-36: a small write leaves at once.
+    #[tokio::test]
+    async fn t36_nothing_waits_in_the_kernel() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let limit = Duration::from_secs(5);
+        assert!(
+            dial("127.0.0.1", port, limit)
+                .await
+                .unwrap()
+                .nodelay()
+                .unwrap()
+        );
+    }
+
     #[tokio::test]
     async fn refused_and_unknown() {
         let free = std::net::TcpListener::bind("127.0.0.1:0")

@@ -2,20 +2,26 @@
 
 use std::io;
 
+use super::route::SetBy;
 use crate::bosh::failure::{Failure, FailureKind};
 
 /// What tells [`ConnectError::ProxyScheme`] from a wrong password in the same row.
 pub(crate) const UNSPOKEN: &str = "wants a login that xbosh does not speak";
+
+/// What tells a certificate that another authority would help from others in the same row.
+pub(crate) const UNTRUSTED: &str = "nobody this machine trusts has signed it";
 
 /// A failure to reach the connection manager. `Display` is one sentence: the hop, what it said, what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
     /// E-30: no connection to the proxy.
-    #[error("cannot connect to the proxy {proxy}: {}; check proxy.url and that the proxy runs", plain(.source))]
+    #[error("cannot connect to the proxy {proxy}: {}; check {} and that the proxy runs", plain(.source), .set_by.url())]
     ProxyUnreachable {
         /// host:port.
         proxy: String,
+        /// What to correct.
+        set_by: SetBy,
         /// What the system said.
         #[source]
         source: io::Error,
@@ -29,16 +35,20 @@ pub enum ConnectError {
         tried: String,
     },
     /// E-30: the proxy accepted the connection and says nothing.
-    #[error("the proxy {proxy} does not answer; check proxy.url")]
+    #[error("the proxy {proxy} does not answer; check {}", .set_by.url())]
     ProxySilent {
         /// host:port.
         proxy: String,
+        /// What to correct.
+        set_by: SetBy,
     },
     /// E-31: the proxy wants other credentials.
-    #[error("the proxy {proxy} {}: check proxy.username and proxy.password", refusal(*.sent, .offers))]
+    #[error("the proxy {proxy} {}: {}", refusal(*.sent, .offers), .set_by.login(*.sent))]
     ProxyAuth {
         /// host:port.
         proxy: String,
+        /// What to correct.
+        set_by: SetBy,
         /// We had credentials and sent them.
         sent: bool,
         /// What it said or offers.
@@ -80,11 +90,14 @@ pub enum ConnectError {
     },
     /// E-34: this is no such proxy.
     #[error(
-        "what answers at {proxy} does not behave like {kind} ({said}); check the kind of proxy and the port in proxy.url"
+        "what answers at {proxy} does not behave like {kind} ({said}); check the kind of proxy and the port in {}",
+        .set_by.url()
     )]
     ProxyProtocol {
         /// host:port.
         proxy: String,
+        /// What to correct.
+        set_by: SetBy,
         /// "an HTTP proxy" or "a SOCKS5 proxy".
         kind: &'static str,
         /// What was seen.
@@ -155,6 +168,14 @@ impl ConnectError {
             Self::Tls { .. } => FailureKind::Tls,
             Self::CmUnreachable { .. } => FailureKind::CmUnreachable,
             Self::File { .. } | Self::Setting(_) => FailureKind::Internal,
+        }
+    }
+
+    /// E-50: no time is left for it.
+    pub(crate) fn out_of_time(target: String) -> Self {
+        Self::CmUnreachable {
+            target,
+            source: io::ErrorKind::TimedOut.into(),
         }
     }
 

@@ -43,11 +43,13 @@ pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     let request = request(authorization.as_ref(), target);
     let lost = |error: io::Error| ConnectError::ProxyProtocol {
         proxy: proxy.clone(),
+        set_by: upstream.set_by,
         kind: "an HTTP proxy",
         said: plain(&error),
     };
     let silent = |_| ConnectError::ProxySilent {
         proxy: proxy.clone(),
+        set_by: upstream.set_by,
     };
     timeout_at(deadline, stream.write_all(&request))
         .await
@@ -226,6 +228,7 @@ fn refused(upstream: &Upstream, target: &str, head: &Head, page: &[u8]) -> Conne
 pub(crate) fn not_http(upstream: &Upstream) -> ConnectError {
     ConnectError::ProxyProtocol {
         proxy: upstream.authority(),
+        set_by: upstream.set_by,
         kind: "an HTTP proxy",
         said: "its answer is not HTTP".to_owned(),
     }
@@ -245,6 +248,7 @@ pub(crate) fn auth_refused(upstream: &Upstream, status: u16, offers: &[String]) 
     }
     ConnectError::ProxyAuth {
         proxy: upstream.authority(),
+        set_by: upstream.set_by,
         sent: upstream.credentials.is_some(),
         offers: said,
     }
@@ -255,7 +259,7 @@ mod tests {
     use secrecy::SecretString;
     use tokio::io::duplex;
 
-    use super::super::route::ProxyKind;
+    use super::super::route::{ProxyKind, SetBy};
     use super::*;
     use crate::config::Credentials;
 
@@ -270,6 +274,7 @@ mod tests {
             port: 3128,
             credentials,
             isolated: false,
+            set_by: SetBy::Config,
         }
     }
 

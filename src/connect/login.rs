@@ -29,6 +29,8 @@ pub struct Login {
     basic: AtomicBool,
     /// The challenge in use, if the proxy wants Digest.
     digest: Mutex<Option<DigestClient>>,
+    /// What the proxy was seen to offer.
+    offers: Mutex<Vec<String>>,
 }
 
 impl fmt::Debug for Login {
@@ -74,6 +76,7 @@ impl Login {
             credentials,
             basic: AtomicBool::new(true),
             digest: Mutex::default(),
+            offers: Mutex::default(),
         }
     }
 
@@ -135,7 +138,10 @@ impl Login {
         if self.credentials.is_none() {
             return false;
         }
-        let Offer { basic, digest } = Offer::read(challenges);
+        let challenges: Vec<&[u8]> = challenges.collect();
+        *self.offers.lock().unwrap_or_else(PoisonError::into_inner) =
+            schemes(challenges.iter().copied());
+        let Offer { basic, digest } = Offer::read(challenges.into_iter());
         let again = match (&round.sent, &digest) {
             // Whoever refuses user and password as such, and would take them again, means them.
             (Sent::Basic, _) if basic => false,
@@ -156,6 +162,16 @@ impl Login {
         let again = again && round.answers < MAX_ANSWERS;
         round.answers += u8::from(again);
         again
+    }
+
+    /// The logins that the proxy offers, and the one that is used; `None` until it has asked for one.
+    pub(crate) fn learnt(&self) -> Option<(Vec<String>, &'static str)> {
+        let offers = self.offers.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = match &*self.lock() {
+            Some(_) => "Digest",
+            None => "Basic",
+        };
+        (!offers.is_empty()).then(|| (offers.clone(), used))
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<DigestClient>> {

@@ -17,6 +17,7 @@ mod local;
 mod login;
 mod order;
 mod prefixed;
+mod prompt;
 mod sharing;
 mod socks5;
 mod tls;
@@ -40,12 +41,14 @@ pub(crate) use http_proxy::{auth_refused, not_http};
 pub(crate) use local::address_is_gone;
 pub use login::Login;
 pub(crate) use login::{Round, Sent};
-pub use route::{ProxyKind, Route, Upstream, authority, check_credentials, from_userinfo};
+pub use route::{ProxyKind, Route, SetBy, Upstream, authority, check_credentials, from_userinfo};
 pub use sharing::{Protocol, Proven};
 pub use verify::CertificateName;
+pub(crate) use verify::is_public;
 pub(crate) use words::schemes;
 
 use self::order::Silent;
+use self::prompt::Prompt;
 use self::tls::Hop;
 use crate::bosh::failure::FailureKind;
 use crate::config;
@@ -85,6 +88,8 @@ pub struct Connection {
     pub local: Option<IpAddr>,
     /// The manager's own certificate as DER, over TLS.
     pub certificate: Option<Vec<u8>>,
+    /// What it showed beside that.
+    pub intermediates: Vec<Vec<u8>>,
     /// What is spoken on it.
     pub protocol: Protocol,
     /// The way that was taken.
@@ -330,7 +335,11 @@ impl Connector {
                 let stream = self.dial_target(host, port).await?;
                 took.dial = began.elapsed();
                 let local = local::of(&stream);
-                (Box::new(stream), local)
+                if secure {
+                    (Box::new(Prompt::new(stream)), local)
+                } else {
+                    (Box::new(stream), local)
+                }
             }
             Route::Via(upstream) => match upstream.kind {
                 ProxyKind::Socks5 => {
@@ -351,6 +360,7 @@ impl Connector {
                             absolute_form: Some((upstream, login)),
                             local,
                             certificate: None,
+                            intermediates: Vec::new(),
                             protocol: Protocol::Http1,
                             way,
                             took,
@@ -369,6 +379,7 @@ impl Connector {
                 absolute_form: None,
                 local,
                 certificate: None,
+                intermediates: Vec::new(),
                 protocol: Protocol::Http1,
                 way,
                 took,
@@ -382,17 +393,20 @@ impl Connector {
         let before = took.dial + took.proxy.unwrap_or_default();
         took.tls = version.map(|version| (began.elapsed() - before, version));
         let shown = session.peer_certificates().unwrap_or_default();
-        let certificate = shown.first().map(|first| first.to_vec());
         let protocol = match session.alpn_protocol() {
             Some(b"h2") => Protocol::Http2(self.proven(host, shown)),
             // One that knows no ALPN speaks HTTP/1.1.
             Some(_) | None => Protocol::Http1,
         };
+        let mut shown = shown.iter().map(|der| der.to_vec());
+        let certificate = shown.next();
+        let intermediates = shown.collect();
         Ok(Connection {
             stream: Box::new(stream),
             absolute_form: None,
             local,
             certificate,
+            intermediates,
             protocol,
             way,
             took,
@@ -419,6 +433,11 @@ impl Connector {
             // Whether its refusal leaves the connection open is not worth finding out.
             (stream, local) = self.dial_proxy(upstream).await?;
         }
+    }
+
+    /// What a proxy was seen to offer, and how we log in there.
+    pub(crate) fn learnt(&self, upstream: &Upstream) -> Option<(Vec<String>, &'static str)> {
+        self.login(upstream).learnt()
     }
 
     /// What is known of logging in to this proxy.
@@ -467,6 +486,7 @@ impl Connector {
             .await
             .map_err(|source| ConnectError::ProxyUnreachable {
                 proxy: proxy.clone(),
+                set_by: upstream.set_by,
                 source,
             })?;
         let local = local::of(&stream);
@@ -476,7 +496,7 @@ impl Connector {
         let config = ready(&self.shared.proxy_tls)?;
         let stream = tls::handshake(
             config,
-            stream,
+            Prompt::new(stream),
             &upstream.host,
             &proxy,
             Hop::Proxy,
@@ -496,7 +516,7 @@ fn may_speak_tls(source: &config::ProxySource) -> bool {
         config::ProxySource::Env(env) => [&env.https, &env.http, &env.all]
             .into_iter()
             .flatten()
-            .any(|value| value.to_ascii_lowercase().contains("https:")),
+            .any(|set| set.value.to_ascii_lowercase().contains("https:")),
     }
 }
 

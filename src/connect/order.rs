@@ -52,10 +52,10 @@ impl Silent {
 /// One error of all, E-30 each.
 pub(super) fn none_answers(mut failed: Vec<ConnectError>) -> ConnectError {
     let words = |error: &ConnectError| match error {
-        ConnectError::ProxyUnreachable { proxy, source } => {
+        ConnectError::ProxyUnreachable { proxy, source, .. } => {
             format!("{proxy}: {}", super::error::plain(source))
         }
-        ConnectError::ProxySilent { proxy } => format!("{proxy}: no answer in time"),
+        ConnectError::ProxySilent { proxy, .. } => format!("{proxy}: no answer in time"),
         other => other.to_string(),
     };
     let tried = failed.iter().map(words).collect::<Vec<_>>().join("; ");

@@ -4,10 +4,10 @@ use http::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret as _, SecretString};
-use url::Url;
+use url::{Host, Url};
 
 use super::error::ConnectError;
-use crate::config::{Credentials, Proxy, ProxyEnv, ProxySource};
+use crate::config::{Credentials, Proxy, ProxyEnv, ProxySource, ProxyVariable};
 
 /// A way out.
 #[derive(Clone, Debug)]
@@ -31,6 +31,50 @@ pub struct Upstream {
     pub credentials: Option<Credentials>,
     /// The credentials were made up, so that it keeps this session apart from others (P-20).
     pub isolated: bool,
+    /// Where its address stands.
+    pub set_by: SetBy,
+}
+
+/// Where a proxy was set, which is where a mistake is corrected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SetBy {
+    /// `proxy.url`.
+    #[default]
+    Config,
+    /// A variable of the environment.
+    Variable {
+        /// Its name.
+        name: &'static str,
+        /// `proxy.username` and its password stand beside it, and beat what is in it.
+        keys: bool,
+    },
+}
+
+impl SetBy {
+    /// What names the proxy.
+    #[must_use]
+    pub const fn url(self) -> &'static str {
+        match self {
+            Self::Config => "proxy.url",
+            Self::Variable { name, .. } => name,
+        }
+    }
+
+    /// What to do about a login that failed, or was never `sent`.
+    #[must_use]
+    pub fn login(self, sent: bool) -> String {
+        match self {
+            Self::Config | Self::Variable { keys: true, .. } => {
+                "check proxy.username and proxy.password".into()
+            }
+            Self::Variable { name, .. } if sent => {
+                format!("check the user name and password in {name}")
+            }
+            Self::Variable { name, .. } => {
+                format!("put them into {name}, or set proxy.username and proxy.password")
+            }
+        }
+    }
 }
 
 /// What a proxy speaks.
@@ -83,6 +127,7 @@ impl Upstream {
             port: url.port().unwrap_or(default_port),
             credentials,
             isolated: false,
+            set_by: SetBy::Config,
         })
     }
 
@@ -137,14 +182,20 @@ pub fn from_userinfo(url: &Url) -> Option<Credentials> {
 /// # Errors
 /// [`ConnectError::Setting`] if a proxy's address cannot be used.
 pub fn routes(proxy: &Proxy, target: &Url) -> Result<Vec<Route>, ConnectError> {
+    let mut set_by = SetBy::Config;
     let (chosen, then_direct, no_proxy) = match &proxy.source {
         ProxySource::None => (Vec::new(), true, None),
         ProxySource::Url(url) => (vec![url.clone()], false, None),
         ProxySource::List(list) => (list.urls.clone(), list.then_direct, None),
         ProxySource::Env(env) => {
-            let chosen = from_env(env, target)?;
-            let none = chosen.is_none();
-            (chosen.into_iter().collect(), none, env.no_proxy.as_deref())
+            let mut chosen = Vec::new();
+            if let Some((name, url)) = from_env(env, target)? {
+                let keys = proxy.credentials.is_some();
+                set_by = SetBy::Variable { name, keys };
+                chosen.push(url);
+            }
+            let none = chosen.is_empty();
+            (chosen, none, env.no_proxy.as_deref())
         }
     };
     let exceptions: Vec<&str> = proxy
@@ -158,7 +209,8 @@ pub fn routes(proxy: &Proxy, target: &Url) -> Result<Vec<Route>, ConnectError> {
     }
     let mut routes = Vec::with_capacity(chosen.len() + 1);
     for url in &chosen {
-        let upstream = Upstream::new(url, proxy.credentials.as_ref())?;
+        let mut upstream = Upstream::new(url, proxy.credentials.as_ref())?;
+        upstream.set_by = set_by;
         routes.push(Route::Via(upstream));
     }
     if then_direct {
@@ -168,18 +220,16 @@ pub fn routes(proxy: &Proxy, target: &Url) -> Result<Vec<Route>, ConnectError> {
 }
 
 /// The variable for the target's scheme, `ALL_PROXY` last.
-fn from_env(env: &ProxyEnv, target: &Url) -> Result<Option<Url>, ConnectError> {
-    let (name, value) = if target.scheme() == "https" {
-        ("HTTPS_PROXY", &env.https)
+fn from_env(env: &ProxyEnv, target: &Url) -> Result<Option<(&'static str, Url)>, ConnectError> {
+    let own = if target.scheme() == "https" {
+        &env.https
     } else {
-        ("HTTP_PROXY", &env.http)
+        &env.http
     };
-    let (name, value) = match value.as_deref().filter(|v| !v.is_empty()) {
-        Some(value) => (name, value),
-        None => match env.all.as_deref().filter(|v| !v.is_empty()) {
-            Some(value) => ("ALL_PROXY", value),
-            None => return Ok(None),
-        },
+    let set = [own, &env.all].into_iter().flatten();
+    let Some(ProxyVariable { name, value }) = set.into_iter().find(|set| !set.value.is_empty())
+    else {
+        return Ok(None);
     };
     // curl's rule: without a scheme it is an HTTP proxy.
     let with_scheme = if value.contains("://") {
@@ -188,25 +238,69 @@ fn from_env(env: &ProxyEnv, target: &Url) -> Result<Option<Url>, ConnectError> {
         format!("http://{value}")
     };
     // The value may hold a password: the error names the variable only.
-    Url::parse(&with_scheme).map(Some).map_err(|e| {
-        setting(format!(
-            "the environment variable {name} is no proxy URL: {e}"
-        ))
-    })
+    match Url::parse(&with_scheme) {
+        Ok(url) => Ok(Some((name, url))),
+        Err(error) => Err(setting(format!(
+            "the environment variable {name} is no proxy URL: {error}"
+        ))),
+    }
 }
 
-/// Hosts, suffixes, addresses and CIDR blocks, or `*`.
+/// Hosts with or without a port, suffixes, addresses and CIDR blocks, or `*`; a comma or a blank between them.
 fn is_exception(list: &str, target: &Url) -> bool {
     let Ok(uri) = target.as_str().parse::<Uri>() else {
         return false;
     };
-    !list.is_empty()
+    let entries = list.split(|c: char| c == ',' || c.is_whitespace());
+    let entries: Vec<String> = entries
+        .filter_map(|entry| exception(entry, target))
+        .collect();
+    // To the matcher it means every name, but no address.
+    if entries.iter().any(|entry| entry == "*") {
+        return true;
+    }
+    !entries.is_empty()
         && Matcher::builder()
             .all("http://proxy.invalid")
-            .no(list)
+            .no(entries.join(","))
             .build()
             .intercept(&uri)
             .is_none()
+}
+
+/// One of them as the matcher knows it; `None` if it is empty or for another port.
+fn exception(entry: &str, target: &Url) -> Option<String> {
+    let entry = entry.to_lowercase();
+    // `*.corp.example` and `.corp.example` mean the same.
+    let (dot, entry) = match entry.strip_prefix("*.").or_else(|| entry.strip_prefix('.')) {
+        Some(rest) => (".", rest),
+        None => ("", entry.as_str()),
+    };
+    let (host, port) = match entry
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once(']'))
+    {
+        Some((host, port)) => (host, port.strip_prefix(':')),
+        None => match entry.split_once(':') {
+            // A second colon makes it an IPv6 address.
+            Some((host, port)) if !port.contains(':') => (host, Some(port)),
+            Some(_) | None => (entry, None),
+        },
+    };
+    if let Some(port) = port
+        && port.parse().ok() != target.port_or_known_default()
+    {
+        return None;
+    }
+    let host = host.trim_end_matches('.');
+    if host.is_empty() {
+        return None;
+    }
+    let ascii = match host.is_ascii() {
+        true => None,
+        false => Host::parse(host).ok().map(|host| host.to_string()),
+    };
+    Some(format!("{dot}{}", ascii.as_deref().unwrap_or(host)))
 }
 
 /// host:port, with brackets around an IPv6 address.
@@ -236,6 +330,11 @@ mod tests {
         }
     }
 
+    fn variable(name: &'static str, value: &str) -> Option<ProxyVariable> {
+        let value = value.to_owned();
+        Some(ProxyVariable { name, value })
+    }
+
     fn way(proxy: &Proxy, url: &str) -> String {
         let routes = routes(proxy, &Url::parse(url).unwrap()).unwrap();
         let words = routes.iter().map(|route| match route {
@@ -249,9 +348,9 @@ mod tests {
     #[test]
     fn p13_environment() {
         let mut proxy = proxy(ProxySource::Env(ProxyEnv {
-            https: Some("proxy:3128".into()),
+            https: variable("HTTPS_PROXY", "proxy:3128"),
             http: None,
-            all: Some("socks5h://[::1]:9050".into()),
+            all: variable("all_proxy", "socks5h://[::1]:9050"),
             no_proxy: Some("example.org, 10.0.0.0/8".into()),
         }));
         assert_eq!(way(&proxy, "https://cm.example/b"), "Http proxy:3128");
@@ -261,6 +360,89 @@ mod tests {
         assert_eq!(way(&proxy, "https://127.0.0.1/b"), "Http proxy:3128");
         proxy.no_proxy = vec!["cm.example".into()];
         assert_eq!(way(&proxy, "https://cm.example/b"), "direct");
+    }
+
+    /// P-13: what people write in NO_PROXY, and what each of it means; what matches nothing changes nothing.
+    #[test]
+    fn p13_no_proxy() {
+        for (list, direct, not) in [
+            ("*", &["https://a/", "https://[::1]/"][..], &[][..]),
+            (
+                "corp.example",
+                &["https://corp.example/", "https://a.corp.example/"],
+                &["https://acorp.example/"],
+            ),
+            (
+                ".corp.example",
+                &["https://a.corp.example/", "https://corp.example/"],
+                &["https://acorp.example/"],
+            ),
+            (
+                "*.corp.example",
+                &["https://a.b.corp.example/"],
+                &["https://acorp.example/"],
+            ),
+            (
+                "CORP.Example.",
+                &["https://a.corp.example/"],
+                &["https://corp.example.org/"],
+            ),
+            (
+                "corp.example:5281",
+                &["https://corp.example:5281/"],
+                &["https://corp.example/"],
+            ),
+            (
+                "*.corp.example:443",
+                &["https://a.corp.example/"],
+                &["https://a.corp.example:5281/", "http://a.corp.example/"],
+            ),
+            (
+                "10.1.2.3:80",
+                &["http://10.1.2.3/"],
+                &["https://10.1.2.3/", "http://10.1.2.4/"],
+            ),
+            ("fd00::/8", &["https://[fd12::1]/"], &["https://[fe80::1]/"]),
+            (
+                "::1, 192.168.0.0/16",
+                &["https://[::1]/", "https://192.168.7.7/"],
+                &["https://[::2]/", "https://192.169.0.1/"],
+            ),
+            (
+                "[::1]",
+                &["https://[::1]/", "https://[::1]:8443/"],
+                &["https://[::2]/"],
+            ),
+            ("[::1]:8443", &["https://[::1]:8443/"], &["https://[::1]/"]),
+            (
+                "a.example b.example",
+                &["https://a.example/", "https://b.example/"],
+                &["https://c.example/"],
+            ),
+            (
+                "bücher.example",
+                &[
+                    "https://xn--bcher-kva.example/",
+                    "https://a.bücher.example/",
+                ],
+                &[],
+            ),
+            (" , .,*.,:443,[]", &[], &["https://a/", "https://[::1]/"]),
+            ("", &[], &["https://a/"]),
+        ] {
+            let proxy = proxy(ProxySource::Env(ProxyEnv {
+                https: variable("HTTPS_PROXY", "proxy:3128"),
+                http: variable("HTTP_PROXY", "proxy:3128"),
+                all: None,
+                no_proxy: Some(list.into()),
+            }));
+            for url in direct {
+                assert_eq!(way(&proxy, url), "direct", "{list} {url}");
+            }
+            for url in not {
+                assert_eq!(way(&proxy, url), "Http proxy:3128", "{list} {url}");
+            }
+        }
     }
 
     /// P-13: an explicit proxy beats the environment; its own exceptions still count, NO_PROXY does not.
@@ -333,11 +515,45 @@ mod tests {
         assert!(check_credentials(ProxyKind::Socks5, &with("u", &"p".repeat(255))).is_ok());
     }
 
+    /// What a sentence names is what was set: the key, or the variable that was used, in the case it was written.
+    #[test]
+    fn e30_where_a_proxy_was_set() {
+        let mut proxy = proxy(ProxySource::Env(ProxyEnv {
+            https: variable("https_proxy", "p:3128"),
+            all: variable("ALL_PROXY", "p:3128"),
+            ..ProxyEnv::default()
+        }));
+        let set_by = |proxy: &Proxy, url: &str| {
+            let routes = routes(proxy, &Url::parse(url).unwrap()).unwrap();
+            let [Route::Via(upstream)] = &routes[..] else {
+                panic!("{routes:?}");
+            };
+            (upstream.set_by.url(), upstream.set_by.login(true))
+        };
+        let keys = "check proxy.username and proxy.password".to_owned();
+        let inside = |name: &str| format!("check the user name and password in {name}");
+        assert_eq!(
+            set_by(&proxy, "https://a/"),
+            ("https_proxy", inside("https_proxy"))
+        );
+        assert_eq!(
+            set_by(&proxy, "http://a/"),
+            ("ALL_PROXY", inside("ALL_PROXY"))
+        );
+        proxy.credentials = Some(Credentials {
+            username: "u".into(),
+            password: SecretString::from("p".to_owned()),
+        });
+        assert_eq!(set_by(&proxy, "http://a/"), ("ALL_PROXY", keys.clone()));
+        proxy.source = ProxySource::Url(Url::parse("http://p").unwrap());
+        assert_eq!(set_by(&proxy, "http://a/"), ("proxy.url", keys));
+    }
+
     /// B-73: a broken variable is named without its value.
     #[test]
     fn b73_broken_environment_shows_no_password() {
         let proxy = proxy(ProxySource::Env(ProxyEnv {
-            https: Some("http://u:s3cret@:x".into()),
+            https: variable("HTTPS_PROXY", "http://u:s3cret@:x"),
             ..ProxyEnv::default()
         }));
         let error = routes(&proxy, &Url::parse("https://a/").unwrap())

@@ -71,6 +71,7 @@ pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
             if unasked && upstream.isolated {
                 return Err(ConnectError::ProxyProtocol {
                     proxy,
+                    set_by: upstream.set_by,
                     kind: "a SOCKS5 proxy that keeps sessions apart, which proxy.isolate asks for",
                     said: "it takes no user name".into(),
                 });
@@ -81,7 +82,10 @@ pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
             Ok(tap.stream)
         }
         Ok(Err(error)) => Err(explain(upstream, &authority(host, port), &error, &tap.seen)),
-        Err(_) => Err(ConnectError::ProxySilent { proxy }),
+        Err(_) => Err(ConnectError::ProxySilent {
+            proxy,
+            set_by: upstream.set_by,
+        }),
     }
 }
 
@@ -97,6 +101,7 @@ fn explain(
     let sent = upstream.credentials.is_some();
     let protocol = |said: String| ConnectError::ProxyProtocol {
         proxy: proxy.clone(),
+        set_by: upstream.set_by,
         kind: "a SOCKS5 proxy",
         said,
     };
@@ -109,6 +114,7 @@ fn explain(
         (0xff, _) => {
             return ConnectError::ProxyAuth {
                 proxy,
+                set_by: upstream.set_by,
                 sent,
                 offers: "no login method in common".into(),
             };
@@ -117,6 +123,7 @@ fn explain(
         (2, [1, status, ..]) => {
             return ConnectError::ProxyAuth {
                 proxy,
+                set_by: upstream.set_by,
                 sent,
                 offers: format!("SOCKS5 status {status}"),
             };
@@ -226,7 +233,7 @@ mod tests {
     use secrecy::SecretString;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
-    use super::super::route::ProxyKind;
+    use super::super::route::{ProxyKind, SetBy};
     use super::*;
     use crate::bosh::FailureKind;
     use crate::config::Credentials;
@@ -248,6 +255,7 @@ mod tests {
             port: 1080,
             credentials,
             isolated: false,
+            set_by: SetBy::Config,
         };
         let asking = connect(ours, &upstream, host, 443, Duration::from_secs(5));
         let answering = async {
@@ -372,6 +380,7 @@ mod tests {
                 password: SecretString::from("s3cret".to_owned()),
             }),
             isolated: true,
+            set_by: SetBy::Config,
         };
         let error = connect(ours, &upstream, "cm", 443, Duration::from_secs(5)).await;
         assert_eq!(
@@ -391,6 +400,7 @@ mod tests {
             port: 1080,
             credentials: None,
             isolated: false,
+            set_by: SetBy::Config,
         };
         let error = connect(ours, &upstream, "cm", 443, Duration::from_secs(15)).await;
         assert_eq!(error.err().unwrap().kind(), FailureKind::ProxyUnreachable);

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::error::{ConnectError, plain};
+use super::error::{ConnectError, UNTRUSTED, plain};
 use super::verify::{Describing, Untrusted};
 use crate::config::Tls;
 
@@ -211,9 +211,16 @@ fn explain_certificate(reason: &CertificateError, hop: Hop) -> String {
             "it has expired; tell the {}'s operator, or set this machine's clock",
             hop.whose()
         ),
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "it is not valid yet; is this machine's clock right?".into()
-        }
+        CertificateError::NotValidYetContext { time, not_before } => format!(
+            "it is valid from {} on, and this machine's clock says {}; set the clock, or tell the {}'s operator",
+            date(*not_before),
+            date(*time),
+            hop.whose()
+        ),
+        CertificateError::NotValidYet => format!(
+            "it is not valid yet; set this machine's clock, or tell the {}'s operator",
+            hop.whose()
+        ),
         CertificateError::NotValidForNameContext { presented, .. } if !presented.is_empty() => {
             format!(
                 "it is for another name ({}); check {}",
@@ -247,7 +254,7 @@ fn unknown_issuer(names: &str, hop: Hop) -> String {
         Hop::Proxy => "the proxy has its own authority",
     };
     format!(
-        "nobody this machine trusts has signed it{names}; if {whose}, add that root to {}",
+        "{UNTRUSTED}{names}; if {whose}, add that root to {}",
         hop.ca_file()
     )
 }
@@ -257,6 +264,15 @@ fn ago(now: UnixTime, then: UnixTime) -> String {
         0 => "today".into(),
         1 => "yesterday".into(),
         days => format!("{days} days ago"),
+    }
+}
+
+/// Year, month and day.
+fn date(time: UnixTime) -> String {
+    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    match time::OffsetDateTime::from_unix_timestamp(seconds) {
+        Ok(time) => time.date().to_string(),
+        Err(_) => "a far future".into(),
     }
 }
 

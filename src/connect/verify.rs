@@ -3,9 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
+use rustls::{
+    CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
+};
 use rustls_platform_verifier::Verifier;
 
 use super::certificate::Names;
@@ -35,6 +38,36 @@ impl Describing {
     pub(super) fn new(judge: Verifier) -> Self {
         Self { judge }
     }
+}
+
+/// Whether one of the authorities that browsers trust stands behind this certificate, as far as this version of the
+/// program knows them; whatever this machine trusts. For telling only: it decides nothing.
+pub(crate) fn is_public(certificate: &[u8], intermediates: &[Vec<u8>], now: UnixTime) -> bool {
+    let roots = RootCertStore {
+        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+    };
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let Ok(judge) = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build()
+    else {
+        return false;
+    };
+    let intermediates: Vec<CertificateDer<'_>> = intermediates
+        .iter()
+        .map(|der| CertificateDer::from(&der[..]))
+        .collect();
+    let Ok(name) = ServerName::try_from("xbosh.invalid") else {
+        return false;
+    };
+    let certificate = CertificateDer::from(certificate);
+    let judged = judge.verify_server_cert(&certificate, &intermediates, &name, &[], now);
+    // The name is looked at last.
+    matches!(
+        judged,
+        Ok(_)
+            | Err(Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+            ))
+    )
 }
 
 /// Whose name a manager's certificate must bear (XEP-0156 section 2.2, D-08 to D-10).
@@ -170,5 +203,31 @@ impl ServerCertVerifier for Describing {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.judge.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustls::pki_types::pem::PemObject as _;
+
+    use super::*;
+
+    /// What letsencrypt.org showed in July 2026 has a browsers' authority behind it; an authority of one's own is none,
+    /// whoever trusts it.
+    #[test]
+    fn public_authorities() {
+        let leaf = include_bytes!("tests/letsencrypt.org/2026-07-1.der");
+        let intermediates = [
+            include_bytes!("tests/letsencrypt.org/2026-07-2.der").to_vec(),
+            include_bytes!("tests/letsencrypt.org/2026-07-3.der").to_vec(),
+        ];
+        let july = UnixTime::since_unix_epoch(Duration::from_secs(1_784_000_000));
+        assert!(is_public(leaf, &intermediates, july));
+        assert!(!is_public(leaf, &[], july));
+        let own = xbosh_testkit::tls::Authority::new().pem();
+        let own = CertificateDer::from_pem_slice(own.as_bytes()).unwrap();
+        assert!(!is_public(&own, &[], UnixTime::now()));
     }
 }

@@ -12,7 +12,7 @@ use url::Url;
 use super::freshness::freshness;
 use super::host_meta::{Link, Unreadable, read_jrd, read_xrd};
 use crate::bosh::failure::FailureKind;
-use crate::connect::{self, ConnectError, Connector};
+use crate::connect::{self, CertificateName, ConnectError, Connector};
 use crate::stream::error::FaultReason;
 
 /// Largest document in bytes (D-14).
@@ -31,6 +31,17 @@ pub enum Source {
     Jrd,
     /// A DNS TXT record.
     Dns,
+}
+
+impl Source {
+    /// Whose certificate is to be shown at an address from here (D-08 to D-10).
+    #[must_use]
+    pub fn names(self, domain: &str) -> CertificateName {
+        match self {
+            Self::Xrd | Self::Jrd => CertificateName::HostOrDomain(domain.to_owned()),
+            Self::Dns => CertificateName::Domain(domain.to_owned()),
+        }
+    }
 }
 
 impl std::fmt::Display for Source {
@@ -62,12 +73,14 @@ pub enum DiscoverError {
     #[error(transparent)]
     Proxy(ConnectError),
     /// E-20: the domain's web server cannot be reached.
-    #[error("could not ask {domain} for its BOSH address: {}, or set {}", why(.source), setting(.domain))]
+    #[error("could not ask {domain} for its BOSH address: {}, or set {}{}", why(.source), setting(.domain), beside(.dns))]
     Unreachable {
         /// The domain.
         domain: String,
         /// What failed.
         source: ConnectError,
+        /// What came of asking the DNS, if it was asked.
+        dns: Option<String>,
     },
     /// E-20: it answers, but not with a document.
     #[error("could not ask {domain} for its BOSH address: {said}; try again later, or set {}", setting(.domain))]
@@ -89,6 +102,11 @@ pub enum DiscoverError {
 
 fn setting(domain: &str) -> String {
     format!("url under [domains.\"{domain}\"] in xbosh's config.toml")
+}
+
+fn beside(dns: &Option<String>) -> String {
+    dns.as_ref()
+        .map_or_else(String::new, |said| format!(" ({said})"))
 }
 
 /// The web server is no BOSH server, and has no setting.
@@ -118,6 +136,36 @@ impl DiscoverError {
         }
     }
 
+    /// E-20: nothing came from the domain's web server.
+    pub(crate) fn silent(domain: &str) -> Self {
+        Self::Failed {
+            domain: domain.to_owned(),
+            said: "its web server did not answer in time".into(),
+        }
+    }
+
+    /// The DNS was asked too, and this came of it.
+    #[cfg(feature = "dns")]
+    pub(super) fn and(&mut self, what: String) {
+        match self {
+            Self::Proxy(_) => {}
+            Self::Unreachable { dns, .. } => *dns = Some(what),
+            Self::Failed { said, .. } | Self::NoAddress { said, .. } => {
+                said.push_str("; ");
+                said.push_str(&what);
+            }
+        }
+    }
+
+    /// What failed on the way there, if it was the way.
+    #[must_use]
+    pub fn kind(&self) -> Option<FailureKind> {
+        match self {
+            Self::Proxy(error) | Self::Unreachable { source: error, .. } => Some(error.kind()),
+            Self::Failed { .. } | Self::NoAddress { .. } => None,
+        }
+    }
+
     /// Whether asking once more may help (E-20).
     pub(super) fn is_passing(&self) -> bool {
         match self {
@@ -140,6 +188,7 @@ pub(super) async fn host_meta(
     port: u16,
 ) -> Result<Answer, DiscoverError> {
     let xrd = document(connector, domain, port, "host-meta", "application/xrd+xml").await?;
+    let mut page = false;
     let said = match xrd {
         Ok((body, fresh)) => match read_xrd(&body) {
             Ok(links) if usable(&links) => {
@@ -150,7 +199,10 @@ pub(super) async fn host_meta(
                 });
             }
             Ok(links) => nothing_usable(&links),
-            Err(error) => format!("its host-meta: {error}"),
+            Err(error) => {
+                page = is_web_page(&body);
+                format!("its host-meta: {error}")
+            }
         },
         Err(status) => status,
     };
@@ -166,6 +218,12 @@ pub(super) async fn host_meta(
             source: Source::Jrd,
             fresh,
         }),
+        // It says nothing of the domain, and may be another one in a moment.
+        _ if page => Err(DiscoverError::Failed {
+            domain: domain.to_owned(),
+            said: "a web page came in place of its host-meta, perhaps the login page of this network, which a browser shows"
+                .into(),
+        }),
         _ => Err(DiscoverError::NoAddress {
             domain: domain.to_owned(),
             said,
@@ -173,7 +231,16 @@ pub(super) async fn host_meta(
     }
 }
 
-fn usable(links: &[Link]) -> bool {
+/// For people, not for programs.
+fn is_web_page(body: &[u8]) -> bool {
+    let text = body.trim_ascii_start();
+    ["<!doctype html", "<html"].iter().any(|start| {
+        text.get(..start.len())
+            .is_some_and(|text| text.eq_ignore_ascii_case(start.as_bytes()))
+    })
+}
+
+pub(super) fn usable(links: &[Link]) -> bool {
     links.iter().any(|link| link.usable().is_some())
 }
 
@@ -206,7 +273,7 @@ async fn document(
     let url = Url::parse(&url).map_err(|_| failed("its name makes no web address".into()))?;
     match tokio::time::timeout(LIMIT, follow(connector, domain, url, accept)).await {
         Ok(answer) => answer,
-        Err(_) => Err(failed("its web server did not answer in time".into())),
+        Err(_) => Err(DiscoverError::silent(domain)),
     }
 }
 
@@ -237,7 +304,10 @@ async fn follow(
                 url = to
                     .filter(|to| is_safe(to) && !seen.contains(to) && seen.len() <= MAX_HOPS)
                     .ok_or_else(|| {
-                        failed("its web server redirects where xbosh must not go".into())
+                        failed(
+                            "its web server redirects where xbosh must not go, perhaps to the login page of this network"
+                                .into(),
+                        )
                     })?;
             }
             500..=599 => return Err(failed(format!("its web server says {status}"))),
@@ -273,6 +343,7 @@ async fn get(
             _ => DiscoverError::Unreachable {
                 domain: domain.to_owned(),
                 source,
+                dns: None,
             },
         })?;
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);

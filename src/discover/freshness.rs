@@ -14,7 +14,12 @@ const USUAL: Duration = Duration::from_secs(3600);
 #[must_use]
 pub(super) fn freshness(headers: &HeaderMap, now: SystemTime) -> Duration {
     let said = from_cache_control(headers).or_else(|| from_expires(headers, now));
-    said.unwrap_or(USUAL).clamp(SHORTEST, LONGEST)
+    within_bounds(said.unwrap_or(USUAL))
+}
+
+/// As long as was said, but no less and no more than makes sense.
+pub(super) fn within_bounds(said: Duration) -> Duration {
+    said.clamp(SHORTEST, LONGEST)
 }
 
 fn from_cache_control(headers: &HeaderMap) -> Option<Duration> {

@@ -10,7 +10,7 @@ const XRD: Namespace<'_> = Namespace("http://docs.oasis-open.org/ns/xri/xrd-1.0"
 const BOSH: &str = "urn:xmpp:alt-connections:xbosh";
 const WEBSOCKET: &str = "urn:xmpp:alt-connections:websocket";
 /// A host with more than these has them for somebody else.
-const MAX_LINKS: usize = 16;
+pub(super) const MAX_LINKS: usize = 16;
 
 /// Another way to a server than TCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,13 +1,15 @@
 //! From an XMPP domain to the addresses of its connection manager (XEP-0156).
 //!
 //! `host_meta` reads the documents, `freshness` how long they hold; neither does I/O. `fetch` asks the domain's
-//! web server, through the same way out as everything else. [`Discovery`] remembers the answers.
+//! web server, through the same way out as everything else; `dns` the DNS, if it may. [`Discovery`] remembers the answers.
 
+#[cfg(feature = "dns")]
+mod dns;
 mod fetch;
 mod freshness;
 mod host_meta;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,6 +22,7 @@ use url::Url;
 pub use fetch::{Answer, DiscoverError, Source};
 pub use host_meta::{Link, Transport, Unreadable, in_order, read_jrd, read_xrd};
 
+use crate::config::DiscoverySettings;
 use crate::connect::Connector;
 
 /// Domains remembered at once.
@@ -59,6 +62,9 @@ pub struct Discovery {
     slots: Mutex<HashMap<String, Slot>>,
     port: u16,
     cache: bool,
+    host_meta: bool,
+    #[cfg(feature = "dns")]
+    dns: Option<dns::Dns>,
 }
 
 impl fmt::Debug for Discovery {
@@ -82,7 +88,21 @@ impl Discovery {
             slots: Mutex::default(),
             port,
             cache,
+            host_meta: true,
+            #[cfg(feature = "dns")]
+            dns: None,
         }
+    }
+
+    /// Asks those that the settings allow; what they say of remembering does not count here.
+    #[must_use]
+    pub fn asking(mut self, settings: DiscoverySettings) -> Self {
+        self.host_meta = settings.host_meta;
+        #[cfg(feature = "dns")]
+        {
+            self.dns = settings.dns_txt.then(dns::Dns::default);
+        }
+        self
     }
 
     /// The addresses of a domain (a lower-case A-label name, D-16): remembered ones, or what its host-meta says
@@ -115,11 +135,7 @@ impl Discovery {
             None => {}
         }
         *slot = None;
-        let mut answer = fetch::host_meta(connector, domain, self.port).await;
-        if answer.as_ref().is_err_and(DiscoverError::is_passing) {
-            answer = fetch::host_meta(connector, domain, self.port).await;
-        }
-        match answer {
+        match self.look_up(connector, domain).await {
             Ok(Answer {
                 links,
                 source,
@@ -143,12 +159,41 @@ impl Discovery {
         }
     }
 
-    /// Everything that a domain's host-meta says now, whatever is remembered.
+    /// host-meta, then the DNS if it may be asked (D-01, D-10). A passing failure is tried once more.
+    async fn look_up(&self, connector: &Connector, domain: &str) -> Result<Answer, DiscoverError> {
+        let mut answer = match self.host_meta {
+            true => fetch::host_meta(connector, domain, self.port).await,
+            false => Err(DiscoverError::NoAddress {
+                domain: domain.to_owned(),
+                said: "discovery.host_meta is off".into(),
+            }),
+        };
+        if answer.as_ref().is_err_and(DiscoverError::is_passing) {
+            answer = fetch::host_meta(connector, domain, self.port).await;
+        }
+        #[cfg(feature = "dns")]
+        if let (Some(dns), Err(error)) = (&self.dns, &mut answer)
+            && !matches!(error, DiscoverError::Proxy(_))
+        {
+            let said = match goes_by_proxy(connector, domain) {
+                // P-17: names are the proxy's to resolve, and it does not look up such records.
+                true => Err("behind a proxy there is no DNS for discovery.dns_txt".to_owned()),
+                false => dns.ask(domain).await,
+            };
+            match said {
+                Ok(found) => return Ok(found),
+                Err(said) => error.and(said),
+            }
+        }
+        answer
+    }
+
+    /// Everything that a domain says now, whatever is remembered.
     ///
     /// # Errors
     /// [`DiscoverError`].
     pub async fn ask(&self, connector: &Connector, domain: &str) -> Result<Answer, DiscoverError> {
-        fetch::host_meta(connector, domain, self.port).await
+        self.look_up(connector, domain).await
     }
 
     /// What is remembered of a domain turned out to be wrong (D-15).
@@ -184,4 +229,13 @@ impl Discovery {
         }
         Arc::clone(slots.entry(domain.to_owned()).or_default())
     }
+}
+
+#[cfg(feature = "dns")]
+fn goes_by_proxy(connector: &Connector, domain: &str) -> bool {
+    use crate::connect::Route;
+    let url = Url::parse(&format!("https://{domain}/"));
+    let routes = url.ok().and_then(|url| connector.routes(&url).ok());
+    let first = routes.as_ref().and_then(|routes| routes.first());
+    !matches!(first, Some(Route::Direct))
 }

@@ -7,10 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use rustls::ServerConfig;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpStream, UnixStream};
 
-use super::tls::{Choose, HandshakeError, Tls};
+use super::tls::{Choose, HandshakeError, Refusal, Tls};
 
 /// Who is at the other end. `Display` is for logs: `127.0.0.1:4711`, `unix:/path (uid 1000)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,6 +115,25 @@ impl Client {
     /// TLS has begun, and [`Self::handshake`] is what to call when the socket is ready.
     pub(super) fn is_handshaking(&self) -> bool {
         !self.closing && self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
+    /// See [`Tls::is_choosing`].
+    pub(super) fn is_choosing(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_choosing())
+    }
+
+    /// See [`Tls::chosen`].
+    ///
+    /// # Errors
+    /// [`HandshakeError`].
+    pub(super) fn chosen(
+        &mut self,
+        chosen: Result<Arc<ServerConfig>, Refusal>,
+    ) -> Result<(), HandshakeError> {
+        match &mut self.tls {
+            Some(tls) => tls.chosen(chosen, &self.socket),
+            None => Ok(()),
+        }
     }
 
     /// See [`Tls::handshake`].
@@ -247,6 +267,19 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// T-36: what a client gets leaves at once.
+    #[tokio::test]
+    async fn t36_nothing_waits_in_the_kernel() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connecting = TcpStream::connect(address);
+        let (_theirs, accepted) = tokio::join!(connecting, listener.accept());
+        match Client::from(accepted.unwrap().0).socket {
+            Socket::Tcp(stream) => assert!(stream.nodelay().unwrap()),
+            Socket::Unix(_) => unreachable!(),
+        }
+    }
 
     #[test]
     fn logs_name_the_peer() {

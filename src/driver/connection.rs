@@ -16,12 +16,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::handover::{next, returned};
 use self::options::bridge_options;
 pub(crate) use self::options::{element_limits, features_filter};
-use self::secure::Turning;
+use self::secure::{Choosing, Turning, chosen};
 use self::socket::{readable, writable};
 use super::client::{Client, Peer};
 use super::clock;
 use super::endpoint::{Endpoints, Resolved, redirect_target};
-use super::pace::{Pace, TooMany};
+use super::pace::{Pace, Ticket, TooMany, Visitor};
 use super::resume::{Attachment, Registry, Returned};
 use super::told::Told;
 use super::watch::{Change, Changes, Watch};
@@ -96,9 +96,11 @@ pub(super) async fn serve(
         stuck_until: None,
         claimed: None,
         turning: Turning::default(),
+        choosing: None,
         seat,
         told: ("", (0, 0)),
         flying: Vec::new(),
+        ticket: None,
     };
     connection.run(stop).await;
 }
@@ -152,12 +154,16 @@ struct Connection {
     claimed: Option<SmId>,
     /// The client's TLS.
     turning: Turning,
+    /// The certificate that its handshake waits for.
+    choosing: Option<Choosing>,
     /// Where what happens is noted for `xbosh status`.
     seat: Seat,
     /// State and stanzas as they were noted last.
     told: (&'static str, (u64, u64)),
     /// Requests that are written, and when.
     flying: Vec<(RequestKey, Instant)>,
+    /// What comes of the sessions that are asked for, until the client is gone.
+    ticket: Option<Ticket>,
 }
 
 impl Connection {
@@ -175,6 +181,9 @@ impl Connection {
                 linger_until = Some(clock::now() + linger);
             }
             self.watch_last_words(closed);
+            if self.bridge.is_client_closed() {
+                self.ticket = None;
+            }
             if self.bridge.is_finished() && self.output_closed && self.input_closed {
                 return self.end();
             }
@@ -208,6 +217,10 @@ impl Connection {
                 resolved = found(&mut self.resolving), if self.resolving.is_some() => {
                     self.resolving = None;
                     self.on_resolved(resolved);
+                }
+                (domain, config) = chosen(&mut self.choosing), if self.choosing.is_some() => {
+                    self.choosing = None;
+                    self.on_chosen(domain, config);
                 }
                 ready = writable(self.client.as_ref()), if writing => self.write(ready),
                 ready = readable(self.client.as_ref()), if reading => self.read(ready),
@@ -267,6 +280,7 @@ impl Connection {
             stream.domain = self.bridge.domain().map(str::to_owned);
         }
         stream.tls = self.bridge.is_secure();
+        stream.direct_tls = self.bridge.is_secure_from_the_start();
         (stream.stanzas_up, stream.stanzas_down) = (up, down);
     }
 
@@ -308,7 +322,12 @@ impl Connection {
                 if let (Some(domain), Some(tls)) = (self.bridge.domain(), &self.shared.local_tls) {
                     tls.used(domain);
                 }
+                if let Some(ticket) = &mut self.ticket {
+                    ticket.bound(clock::now());
+                }
                 tracing::info!(client = %self.peer, domain = self.bridge.domain(), "client is online");
+                // The one of the beginning may be too old: a password takes time to type.
+                self.warm();
             }
             bridge::Event::Filtered(removed) => {
                 let what = crate::stream::features::why(&removed);
@@ -377,24 +396,32 @@ impl Connection {
 
     fn on_resolve(&mut self, domain: &str) {
         let (shared, domain) = (Arc::clone(&self.shared), domain.to_owned());
-        let wait = shared.pace.ask(&domain, clock::now());
+        let visitor = Visitor::new(&self.peer, self.bridge.header(), self.bridge.is_secure());
+        let turn = shared.pace.ask(&domain, visitor);
+        self.ticket
+            .get_or_insert_with(|| shared.pace.ticket(&domain))
+            .add(visitor);
         self.resolving = Some(Box::pin(async move {
-            match wait {
-                Ok(wait) if wait.is_zero() => {}
-                Ok(wait) => tokio::time::sleep(wait).await,
-                Err(TooMany) => return Err((FaultReason::TooManySessions, String::new())),
+            if let Err(TooMany) = turn.await {
+                return Err((FaultReason::TooManySessions, String::new()));
             }
             shared.endpoints.resolve(&domain).await
         }));
     }
 
     fn on_resolved(&mut self, resolved: Result<Resolved, (FaultReason, String)>) {
+        if let (Some(ticket), Err((FaultReason::TooManySessions, _))) =
+            (&mut self.ticket, &resolved)
+        {
+            ticket.refused();
+        }
         let answer = resolved.map(|resolved| {
             let domain = self.bridge.domain().unwrap_or_default();
             let endpoints = &self.shared.endpoints;
             let way = format!("{domain} {}", resolved.url.authority());
             let mut endpoint = resolved.endpoint.clone();
             endpoint.bosh.wait = endpoints.habits().wait(&way, endpoint.bosh.wait);
+            endpoint.way = endpoints.habits().way(&way, endpoint.way);
             if resolved.discovered {
                 tracing::debug!(domain, url = %plain(&resolved.url), "connection manager found");
             }
@@ -474,14 +501,30 @@ impl Connection {
             .push(Box::pin(async move { (key, exchange.await) }));
     }
 
+    /// Has a second connection opened ahead of need (T-37): what the client says next then leaves at once, in order,
+    /// and after the TLS tickets of its connection are acknowledged. A failure is met again by who needs it.
+    fn warm(&self) {
+        if let Some(manager) = &self.manager {
+            manager.client.warm();
+        }
+    }
+
     fn on_sent(&mut self, sent: Sent) {
         match sent {
             Sent::Whole(key) => {
                 let now = clock::now();
                 self.flying.push((key, now));
                 self.bridge.handle_written(key, now);
+                // The way has just proved good: at the beginning, or after a connection was lost.
+                if !self.bridge.was_opened() || key.attempt > 1 {
+                    self.warm();
+                }
             }
-            Sent::Again(key) => self.bridge.handle_repeated(key),
+            Sent::Again(key) => {
+                self.bridge.handle_repeated(key);
+                // It takes a connection that is opened now; the one beside it may be dead as well.
+                self.warm();
+            }
         }
     }
 
@@ -498,6 +541,11 @@ impl Connection {
         let now = clock::now();
         match result {
             Ok(Ok(reply)) => {
+                if let Some(ticket) = &mut self.ticket
+                    && reply.status < 500
+                {
+                    ticket.answered();
+                }
                 self.bridge.handle_response(key, &reply, now);
                 self.note_round_trip(key, now);
             }
@@ -543,6 +591,11 @@ impl Connection {
     /// The last thing a connection does.
     fn end(mut self) {
         self.close_door();
+        if let Some(manager) = &self.manager {
+            let (way, longest) = self.bridge.learnt();
+            let habits = self.shared.endpoints.habits();
+            habits.learnt(&manager.way, way, longest);
+        }
         if let Some(manager) = self.manager.as_ref().filter(|_| !self.was_cut) {
             let longest = self.bridge.longest_hold();
             let configured = manager.resolved.endpoint.bosh.wait;

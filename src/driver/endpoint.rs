@@ -8,10 +8,11 @@ use url::Url;
 
 use super::clock;
 use super::habits::Habits;
+use crate::bosh::Way;
 use crate::bridge;
 use crate::config::{Config, Domain, HttpVersion};
-use crate::connect::{CertificateName, ConnectError, Connector, Route};
-use crate::discover::Discovery;
+use crate::connect::{self, CertificateName, ConnectError, Connector, ProxyKind, Route};
+use crate::discover::{Discovery, Source};
 use crate::http::{ClientOptions, SessionClient, Sharing, Target};
 use crate::stream::error::FaultReason;
 
@@ -26,7 +27,8 @@ pub(super) struct Endpoints {
     domains: Arc<HashMap<String, Known>>,
     /// For domains that the configuration does not name.
     others: Arc<Known>,
-    host_meta: bool,
+    /// Somebody may be asked.
+    discovers: bool,
     discovery: Arc<Discovery>,
     max_response_bytes: usize,
     /// Connections that sessions have in common (P-11).
@@ -48,9 +50,7 @@ struct Known {
 pub(super) struct Resolved {
     pub(super) endpoint: bridge::Endpoint,
     pub(super) url: Url,
-    /// For hosts that the domain or the configuration vouches for.
-    connector: Connector,
-    vouched: Vec<Url>,
+    ways: Ways,
     /// The address was found, not configured.
     pub(super) discovered: bool,
     http_version: HttpVersion,
@@ -59,20 +59,78 @@ pub(super) struct Resolved {
 impl Resolved {
     /// The way out, for people.
     pub(super) fn way(&self) -> String {
-        match self.connector.routes(&self.url) {
-            Ok(routes) => {
-                let words = routes.iter().map(|route| match route {
-                    Route::Direct => "direct".to_owned(),
-                    Route::Via(upstream) => format!("{} {}", upstream.kind, upstream.authority()),
-                });
-                words.collect::<Vec<_>>().join(", else ")
-            }
+        match self.ways.connector.routes(&self.url) {
+            Ok(routes) => in_words(&routes),
             Err(error) => error.to_string(),
+        }
+    }
+}
+
+/// The way out for people: to an https address of a domain without a proxy of its own.
+pub(crate) fn way_out(config: &Config) -> String {
+    // No host's name, so that no exception but `*` is for it.
+    let anywhere = Url::parse("https://xbosh.invalid/").map_err(|error| error.to_string());
+    let routes = anywhere.and_then(|url| {
+        let routes = connect::route::routes(&config.proxy, &url);
+        routes.map_err(|error| error.to_string())
+    });
+    match routes {
+        Ok(routes) => {
+            let words: Vec<String> = routes.iter().map(in_detail).collect();
+            words.join("; else ")
+        }
+        Err(error) => error,
+    }
+}
+
+/// One way for people, with whether there is a login, and no more of it.
+pub(crate) fn in_detail(route: &Route) -> String {
+    match route {
+        Route::Direct => "direct, no proxy".to_owned(),
+        Route::Via(upstream) => {
+            let login = match &upstream.credentials {
+                Some(_) if upstream.isolated => "with a login of its own for each client",
+                Some(_) => "with user name and password",
+                None => "without password",
+            };
+            format!("{} {}, {login}", upstream.kind, upstream.authority())
+        }
+    }
+}
+
+/// Ways for people, in the order in which they are tried; no credentials.
+fn in_words(routes: &[Route]) -> String {
+    let words = routes.iter().map(|route| match route {
+        Route::Direct => "direct".to_owned(),
+        Route::Via(upstream) => format!("{} {}", upstream.kind, upstream.authority()),
+    });
+    words.collect::<Vec<_>>().join(", else ")
+}
+
+/// The ways to the managers of one domain.
+pub(crate) struct Ways {
+    /// For hosts that the domain or the configuration vouches for.
+    connector: Connector,
+    vouched: Vec<Url>,
+}
+
+impl Ways {
+    /// `vouched`: addresses that the domain itself or the configuration names, and where; the configuration is as good
+    /// as host-meta.
+    pub(crate) fn new(
+        connector: &Connector,
+        domain: &str,
+        vouched: Vec<Url>,
+        from: Source,
+    ) -> Self {
+        Self {
+            connector: connector.named(from.names(domain)),
+            vouched,
         }
     }
 
     /// The way to an address: only a host that is vouched for may show the XMPP domain's certificate (D-08, D-13).
-    fn connector(&self, url: &Url) -> Connector {
+    pub(crate) fn to(&self, url: &Url) -> Connector {
         let known = |vouched: &Url| vouched.host() == url.host();
         if self.vouched.iter().any(known) {
             self.connector.clone()
@@ -110,8 +168,8 @@ impl Endpoints {
         Ok(Self {
             domains: Arc::new(domains),
             others: Arc::new(others),
-            host_meta: config.discovery.host_meta,
-            discovery: Arc::new(Discovery::new(config.discovery.cache)),
+            discovers: config.discovery.host_meta || config.discovery.dns_txt,
+            discovery: Arc::new(Discovery::new(config.discovery.cache).asking(config.discovery)),
             max_response_bytes: config.limits.max_response_bytes,
             sharing: Sharing::default(),
             habits: Arc::default(),
@@ -132,22 +190,16 @@ impl Endpoints {
         let known = self.domains.get(domain).unwrap_or(&self.others);
         // One client connection's own, which its discovery and all its requests share (P-20).
         let connector = known.connector.isolated();
-        let named = CertificateName::HostOrDomain(domain.to_owned());
-        let (urls, discovered) = match &known.settings.url {
-            Some(url) => (vec![url.clone()], false),
-            None if !self.host_meta => {
-                return Err((
-                    FaultReason::NoBoshEndpoint,
-                    format!(
-                        "no BOSH address is known for {domain}: set url under [domains.\"{domain}\"] in xbosh's config.toml, or discovery.host_meta = true"
-                    ),
-                ));
+        let (urls, from, discovered) = match &known.settings.url {
+            Some(url) => (vec![url.clone()], Source::Xrd, false),
+            None if !self.discovers => {
+                return Err((FaultReason::NoBoshEndpoint, no_address(domain)));
             }
             None => {
                 let now = clock::now();
                 let found = self.discovery.find(&connector, domain, now).await;
                 let found = found.map_err(|error| (error.reason(), error.to_string()))?;
-                (self.in_order(found.urls, now), true)
+                (self.in_order(found.urls, now), found.source, true)
             }
         };
         let Some(first) = urls.first() else {
@@ -156,17 +208,25 @@ impl Endpoints {
         };
         let url = self.address(domain).unwrap_or_else(|| first.clone());
         let others = discovered && url == *first && self.another(&urls);
+        // A proxy that reads requests may send them again by itself; inside a tunnel it cannot.
+        let http_proxy =
+            |route: &Route| matches!(route, Route::Via(via) if via.kind != ProxyKind::Socks5);
+        let routes = connector.routes(&url).unwrap_or_default();
+        let way = Way {
+            repeats: url.scheme() == "http" && routes.iter().any(http_proxy),
+            swallows: false,
+        };
         Ok(Resolved {
             endpoint: bridge::Endpoint {
                 https: url.scheme() == "https",
                 bosh: known.settings.bosh.clone(),
                 route: known.settings.route.clone(),
                 key_sequence: known.settings.bosh.key_sequence,
+                way,
                 others,
             },
             url,
-            connector: connector.named(named),
-            vouched: urls,
+            ways: Ways::new(&connector, domain, urls, from),
             discovered,
             http_version: known.settings.bosh.http_version,
         })
@@ -225,13 +285,20 @@ impl Endpoints {
 
     /// A client for one session.
     pub(super) fn client(&self, url: &Url, resolved: &Resolved) -> SessionClient {
-        let connector = resolved.connector(url);
+        let connector = resolved.ways.to(url);
         let options = ClientOptions {
             max_response_bytes: self.max_response_bytes,
             http2: resolved.http_version == HttpVersion::Auto,
         };
         SessionClient::sharing(Target::new(url.clone()), connector, options, &self.sharing)
     }
+}
+
+/// E-21 where nobody is asked for the address.
+pub(crate) fn no_address(domain: &str) -> String {
+    format!(
+        "no BOSH address is known for {domain}: set url under [domains.\"{domain}\"] in xbosh's config.toml, or discovery.host_meta = true"
+    )
 }
 
 /// Where a redirect leads, if it may be followed (B-59, D-13, E-53): never from https to http, never with
@@ -300,6 +367,49 @@ mod tests {
             (Some(303), "/bosh/"),
         ] {
             assert_eq!(follow(https, status, to), None, "{status:?} {to}");
+        }
+    }
+
+    /// D-10: a record may have been forged: the host that it names is believed only with the XMPP domain's certificate,
+    /// and not with one of its own, which is what a forger has.
+    #[cfg(feature = "dns")]
+    #[tokio::test]
+    async fn d10_the_domains_certificate_alone_counts() {
+        use crate::discover::tests::dns::{DNS_ALONE, FakeDns, discovery};
+        use xbosh_testkit::tls::Authority;
+        use xbosh_testkit::web::WebHost;
+
+        let authority = Authority::new();
+        let folder = tempfile::tempdir().unwrap();
+        let ca_file = folder.path().join("ca.pem");
+        std::fs::write(&ca_file, authority.pem()).unwrap();
+        let good = WebHost::start(Some(authority.acceptor(&["good.test"]))).await;
+        let forged = WebHost::start(Some(authority.acceptor(&["127.0.0.1"]))).await;
+        let record = |web: &WebHost| vec![format!("_xmpp-client-xbosh=https://{}/", web.addr())];
+        let server = FakeDns::start(
+            [
+                ("_xmppconnect.good.test", record(&good)),
+                ("_xmppconnect.forged.test", record(&forged)),
+            ]
+            .into(),
+        );
+        let mut config = Config {
+            discovery: DNS_ALONE,
+            ..Config::default()
+        };
+        config.tls.ca_file = Some(ca_file);
+        let mut endpoints = Endpoints::new(&config).unwrap();
+        endpoints.discovery = Arc::new(discovery(&server, DNS_ALONE));
+        for (domain, believed) in [("good.test", true), ("forged.test", false)] {
+            let Ok(resolved) = endpoints.resolve(domain).await else {
+                panic!("{domain} is not found");
+            };
+            let url = &resolved.url;
+            let connected = resolved.ways.to(url).connect(url).await;
+            assert_eq!(connected.is_ok(), believed, "{domain}: {connected:?}");
+            if let Err(error) = connected {
+                assert!(matches!(error, ConnectError::Certificate { .. }), "{error}");
+            }
         }
     }
 }

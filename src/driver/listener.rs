@@ -14,7 +14,7 @@ use super::ask::Asked;
 use super::client::{Client, Peer};
 use super::clock;
 use super::connection::{Shared, serve};
-use super::endpoint::Endpoints;
+use super::endpoint::{Endpoints, way_out};
 use super::pace::Pace;
 use super::resume::Registry;
 use super::sockets::{Listener, listeners};
@@ -134,19 +134,20 @@ impl Sidecar {
         activated: Activated,
         authorities: Option<PathBuf>,
     ) -> Result<Self, RunError> {
-        let local_tls = local_tls(&config, authorities.clone())?;
+        let local_tls = local_tls(&config, authorities.clone(), None)?;
         let endpoints = Endpoints::new(&config).map_err(RunError::Setup)?;
         let listeners = listeners(&config, activated).await?;
         let addresses: Vec<_> = listeners.iter().map(|l| l.address.clone()).collect();
         let names = addresses.iter().map(ToString::to_string).collect();
         let board = Arc::new(Board::new(names, clock::now()));
+        board.goes(way_out(&config));
         let status = Asked::start(&config, &board).await?;
         let slots = Arc::new(tokio::sync::Semaphore::new(config.limits.max_streams));
         let shared = Arc::new(Shared {
             registry: Arc::new(Registry::new(config.limits.buffer_bytes)),
             watch: Arc::new(Watch::start()),
             told: Told::default(),
-            pace: Pace::new(config.limits.session_rate, config.limits.max_streams),
+            pace: Pace::new(config.limits.session_rate),
             local_tls,
             board,
             config: Arc::new(config),
@@ -180,7 +181,7 @@ impl Sidecar {
     /// As [`Self::start_with`]; then everything stays as it was.
     pub fn reload(&self, config: Config) -> Result<Vec<&'static str>, RunError> {
         let old = Arc::clone(&self.shared.borrow());
-        let local_tls = local_tls(&config, self.authorities.clone())?;
+        let local_tls = local_tls(&config, self.authorities.clone(), old.local_tls.as_deref())?;
         let endpoints = Endpoints::new(&config)
             .map_err(RunError::Setup)?
             .knowing(&old.endpoints);
@@ -201,12 +202,13 @@ impl Sidecar {
                 fixed.push(key);
             }
         }
+        old.board.goes(way_out(&config));
         self.shared.send_replace(Arc::new(Shared {
             registry: Arc::clone(&old.registry),
             watch: Arc::clone(&old.watch),
             local_tls,
             told: Told::default(),
-            pace: Pace::new(config.limits.session_rate, config.limits.max_streams),
+            pace: old.pace.at(config.limits.session_rate),
             board: Arc::clone(&old.board),
             config: Arc::new(config),
             endpoints,
@@ -247,14 +249,21 @@ impl Sidecar {
     }
 }
 
-/// What serves TLS to clients, if anything does.
+/// What serves TLS to clients, if anything does. `old`: what did so until now.
 fn local_tls(
     config: &Config,
     authorities: Option<PathBuf>,
+    old: Option<&LocalTls>,
 ) -> Result<Option<Arc<LocalTls>>, RunError> {
     match (config.local_tls, authorities) {
         (LocalTlsMode::Off, _) => Ok(None),
-        (_, Some(folder)) => Ok(Some(Arc::new(LocalTls::new(config, folder)))),
+        (_, Some(folder)) => {
+            let new = LocalTls::new(config, folder);
+            Ok(Some(Arc::new(match old {
+                Some(old) => new.knowing(old),
+                None => new,
+            })))
+        }
         // It may never be asked for.
         (LocalTlsMode::Auto, None) => {
             tracing::info!("clients get no TLS: {}", LocalTlsError::NoFolder);

@@ -20,5 +20,5 @@ mod watch;
 
 pub use activation::Activated;
 pub(crate) use connection::{element_limits, features_filter, plain, random};
-pub(crate) use endpoint::redirect_target;
+pub(crate) use endpoint::{Ways, in_detail, no_address, redirect_target, way_out};
 pub use listener::{Reread, RunError, Sidecar, run};

@@ -1,94 +1,227 @@
-//! How fast new sessions are asked for: clients that reconnect in a loop must not become the manager's burden.
+//! How fast new sessions are asked for: clients that reconnect in a loop must become neither the manager's burden nor
+//! that of other clients.
+//!
+//! Each domain has a pace: a burst passes at once, then so many a second, by turns for those who wait. Visitors of a
+//! domain that look the same have a lane: too many visits that come to nothing slow those alone who come back.
+//! `lanes` keeps the books.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+mod lanes;
+#[cfg(test)]
+mod tests;
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Domains kept apart; what comes on top shares one pace.
-const MAX_DOMAINS: usize = 256;
-/// Who would have to wait longer is refused.
-const MAX_WAIT: Duration = Duration::from_secs(1);
+use tokio::sync::Notify;
 
-/// The pace of each domain: a burst passes at once, then one session each interval, in the order of asking.
-#[derive(Debug)]
-pub(super) struct Pace {
-    interval: Duration,
-    /// How far ahead of the steady pace a burst may be.
-    ahead: Duration,
-    /// When, at the steady pace, all that was let through would be.
-    due: Mutex<HashMap<String, Instant>>,
+use self::lanes::{Ending, Lanes};
+use super::client::Peer;
+use super::clock;
+use crate::stream::header::Accepted;
+
+/// Who is online for less than this and comes back often is slowed.
+const BRIEF: Duration = Duration::from_secs(10);
+/// A connection asks again inside TLS, or for another address.
+const MAX_VISITORS: usize = 4;
+
+/// Who asks, as far as that can be told before anybody logs in: where it connects from, the name in its header, and
+/// how it writes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Visitor {
+    look: u64,
+    /// It says whose account it is about.
+    named: bool,
 }
 
-/// More are waiting already than can be let through in time.
-#[derive(Debug, PartialEq, Eq)]
+impl Visitor {
+    /// More visitors than are kept apart.
+    const CROWD: Self = Self {
+        look: 0,
+        named: false,
+    };
+
+    pub(super) fn new(peer: &Peer, header: Option<&Accepted>, secure: bool) -> Self {
+        /// One for the whole process: equal visitors are equal after a reload.
+        static LOOKS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        let origin = match peer {
+            Peer::Tcp(address) => address.ip().to_string(),
+            Peer::Unix { uid, .. } => uid.to_string(),
+        };
+        let said = header.map(|header| {
+            let version = header.version.map(|version| version.to_string());
+            (&header.from, &header.lang, version)
+        });
+        Self {
+            look: LOOKS.hash_one((origin, said, secure)),
+            named: header.is_some_and(|header| header.from.is_some()),
+        }
+    }
+}
+
+/// More are waiting already than can be let through in time, or the visitor has come too often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooMany;
 
-impl Pace {
-    /// `rate` sessions a second, after `burst` at once.
-    pub(super) fn new(rate: usize, burst: usize) -> Self {
-        let rate = u32::try_from(rate).unwrap_or(u32::MAX);
-        let interval = Duration::from_secs(1) / rate.max(1);
-        let burst = u32::try_from(burst).unwrap_or(u32::MAX);
-        Self {
-            interval,
-            ahead: interval.saturating_mul(burst),
-            due: Mutex::default(),
-        }
-    }
+/// The pace of all domains. Clones share it.
+#[derive(Clone, Debug)]
+pub(super) struct Pace {
+    rate: usize,
+    inner: Arc<Inner>,
+}
 
-    /// How long a new session of this domain has to wait from `now` on.
-    pub(super) fn ask(&self, domain: &str, now: Instant) -> Result<Duration, TooMany> {
-        let mut domains = self.due.lock().unwrap_or_else(PoisonError::into_inner);
-        if domains.len() >= MAX_DOMAINS {
-            // Those who have caught up with the pace need not be known.
-            domains.retain(|_, due| *due > now);
-        }
-        let full = domains.len() >= MAX_DOMAINS && !domains.contains_key(domain);
-        let name = if full { "" } else { domain };
-        let due = domains.get(name).copied().unwrap_or(now).max(now);
-        let wait = due.duration_since(now).saturating_sub(self.ahead);
-        if wait > MAX_WAIT {
-            return Err(TooMany);
-        }
-        domains.insert(name.to_owned(), due + self.interval);
-        Ok(wait)
+#[derive(Debug)]
+struct Inner {
+    state: Mutex<State>,
+    /// Somebody new waits.
+    news: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    lanes: Lanes,
+    /// A task gives turns.
+    granting: bool,
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A burst at once, then the pace, in turn; then no more; and all of it again after a rest. Other domains do
-    /// not notice.
-    #[test]
-    fn burst_pace_refusal() {
-        let pace = Pace::new(10, 5);
-        let start = crate::driver::clock::now();
-        for _ in 0..6 {
-            assert_eq!(pace.ask("a.example", start), Ok(Duration::ZERO));
-        }
-        for n in 1..=10 {
-            let wait = pace.ask("a.example", start);
-            assert_eq!(wait, Ok(Duration::from_millis(100 * n)));
-        }
-        assert_eq!(pace.ask("a.example", start), Err(TooMany));
-        assert_eq!(pace.ask("b.example", start), Ok(Duration::ZERO));
-        let later = start + Duration::from_millis(500);
-        assert_eq!(pace.ask("a.example", later), Ok(Duration::from_millis(600)));
-        let rested = start + Duration::from_secs(10);
-        for _ in 0..6 {
-            assert_eq!(pace.ask("a.example", rested), Ok(Duration::ZERO));
+impl Pace {
+    /// `rate` sessions a second for each domain.
+    pub(super) fn new(rate: usize) -> Self {
+        let state = State {
+            lanes: Lanes::new(rate),
+            granting: false,
+        };
+        Self {
+            rate,
+            inner: Arc::new(Inner {
+                state: Mutex::new(state),
+                news: Notify::new(),
+            }),
         }
     }
 
-    /// Names come from clients: memory is bounded, and who comes on top is paced all the same.
-    #[test]
-    fn bounded() {
-        let pace = Pace::new(1, 0);
-        let now = crate::driver::clock::now();
-        let refused = (0..10_000).filter(|n| pace.ask(&n.to_string(), now).is_err());
-        assert!(refused.count() > 9_000);
-        assert!(pace.due.lock().unwrap().len() <= MAX_DOMAINS + 1);
+    /// At another rate; what is known of visitors stays if it is the same.
+    pub(super) fn at(&self, rate: usize) -> Self {
+        if rate == self.rate {
+            self.clone()
+        } else {
+            Self::new(rate)
+        }
+    }
+
+    /// The visitor's place is taken at once; waits for its turn.
+    pub(super) fn ask(
+        &self,
+        domain: &str,
+        visitor: Visitor,
+    ) -> impl Future<Output = Result<(), TooMany>> + Send + use<> {
+        let mut state = self.inner.lock();
+        let asked = state.lanes.ask(domain, visitor, clock::now());
+        if matches!(asked, Ok(Some(_))) {
+            if std::mem::replace(&mut state.granting, true) {
+                self.inner.news.notify_one();
+            } else {
+                tokio::spawn(grant(Arc::clone(&self.inner)));
+            }
+        }
+        async move {
+            match asked? {
+                // A sender that is gone refuses, too.
+                Some(turn) => turn.await.unwrap_or(Err(TooMany)),
+                None => Ok(()),
+            }
+        }
+    }
+
+    /// What becomes of the session of this visitor, for its lane.
+    pub(super) fn ticket(&self, domain: &str) -> Ticket {
+        Ticket {
+            inner: Arc::clone(&self.inner),
+            domain: domain.to_owned(),
+            visitors: Vec::new(),
+            answered: false,
+            refused: false,
+            bound: None,
+        }
+    }
+}
+
+/// Gives turns while anybody waits.
+async fn grant(inner: Arc<Inner>) {
+    loop {
+        let next = {
+            let mut state = inner.lock();
+            let next = state.lanes.grant(clock::now());
+            state.granting = next.is_some();
+            next
+        };
+        let Some(next) = next else { return };
+        tokio::select! {
+            () = tokio::time::sleep_until(next.into()) => {}
+            () = inner.news.notified() => {}
+        }
+    }
+}
+
+/// Remembers what came of a connection, and tells its lane once it is over.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    inner: Arc<Inner>,
+    domain: String,
+    visitors: Vec<Visitor>,
+    answered: bool,
+    refused: bool,
+    bound: Option<Instant>,
+}
+
+impl Ticket {
+    /// A session is asked for by this visitor.
+    pub(super) fn add(&mut self, visitor: Visitor) {
+        if self.visitors.len() < MAX_VISITORS && !self.visitors.contains(&visitor) {
+            self.visitors.push(visitor);
+        }
+    }
+
+    /// The manager was reached: without that nobody is to blame.
+    pub(super) fn answered(&mut self) {
+        self.answered = true;
+    }
+
+    /// There was to be no session.
+    pub(super) fn refused(&mut self) {
+        self.refused = true;
+    }
+
+    /// The client is online.
+    pub(super) fn bound(&mut self, now: Instant) {
+        self.bound.get_or_insert(now);
+    }
+
+    /// The session has served its purpose.
+    pub(super) fn spare(mut self) {
+        self.visitors.clear();
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let now = clock::now();
+        let ending = match self.bound {
+            Some(at) if now.saturating_duration_since(at) < BRIEF => Ending::Brief,
+            Some(_) => return,
+            None if self.refused => Ending::Refused,
+            None if self.answered => Ending::Unbound,
+            None => return,
+        };
+        let mut state = self.inner.lock();
+        for visitor in &self.visitors {
+            state.lanes.ended(&self.domain, *visitor, ending, now);
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::io::{self, Read as _, Write as _};
 use std::sync::Arc;
 
 use bytes::{Buf as _, BytesMut};
-use rustls::server::{Acceptor, ServerConfig, ServerConnection};
+use rustls::server::{Accepted, Acceptor, ServerConfig, ServerConnection};
 
 use super::client::Socket;
 
@@ -91,6 +91,8 @@ pub(super) struct Tls {
 
 enum State {
     Hello(Box<Acceptor>),
+    /// The certificate is being looked for.
+    Choosing(Box<Accepted>),
     Handshake(Box<ServerConnection>),
     Open(Box<ServerConnection>),
     /// The handshake failed.
@@ -106,8 +108,17 @@ pub(super) enum Refusal {
     InternalError = 80,
 }
 
-/// Picks the certificate for the name that the client asks for.
-pub(super) type Choose<'a> = dyn FnMut(Option<&str>) -> Result<Arc<ServerConfig>, Refusal> + 'a;
+/// What a client is served with.
+#[derive(Debug)]
+pub(super) enum Choice {
+    /// This.
+    Now(Arc<ServerConfig>),
+    /// What [`Tls::chosen`] will be told.
+    Later,
+}
+
+/// Picks the certificate for the name that the client asks for. Must not take long.
+pub(super) type Choose<'a> = dyn FnMut(Option<&str>) -> Result<Choice, Refusal> + 'a;
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -164,6 +175,11 @@ impl Tls {
         }
     }
 
+    /// [`Self::chosen`] is waited for; until then there is nothing to read.
+    pub(super) fn is_choosing(&self) -> bool {
+        matches!(self.state, State::Choosing(_))
+    }
+
     pub(super) fn is_handshaking(&self) -> bool {
         !matches!(self.state, State::Open(_))
     }
@@ -181,7 +197,7 @@ impl Tls {
     fn connection(&mut self) -> Option<&mut ServerConnection> {
         match &mut self.state {
             State::Handshake(connection) | State::Open(connection) => Some(connection),
-            State::Hello(_) | State::Dead => None,
+            State::Hello(_) | State::Choosing(_) | State::Dead => None,
         }
     }
 
@@ -191,7 +207,7 @@ impl Tls {
             State::Handshake(connection) | State::Open(connection) => {
                 !self.broken && connection.wants_write()
             }
-            State::Hello(_) | State::Dead => false,
+            State::Hello(_) | State::Choosing(_) | State::Dead => false,
         }
     }
 
@@ -213,6 +229,10 @@ impl Tls {
                     }
                     None => continue,
                 },
+                choosing @ State::Choosing(_) => {
+                    self.state = choosing;
+                    return Ok(false);
+                }
                 State::Handshake(mut connection) => {
                     let result = connection.process_new_packets();
                     let flushed = flush(&mut connection, socket);
@@ -253,11 +273,6 @@ impl Tls {
         socket: &Socket,
         choose: &mut Choose<'_>,
     ) -> Result<Option<State>, HandshakeError> {
-        let refuse = |error, mut alert: rustls::server::AcceptedAlert, raw: &mut Raw<'_>| {
-            // It is the last thing said; if it does not fit the socket, the connection's end says it.
-            let _ = alert.write_all(raw);
-            HandshakeError::Tls(error)
-        };
         let mut raw = Raw {
             socket,
             received: &mut self.received,
@@ -267,7 +282,43 @@ impl Tls {
             Ok(None) => return Ok(Some(State::Hello(acceptor))),
             Err((error, alert)) => return Err(refuse(error, alert, &mut raw)),
         };
-        let config = match choose(accepted.client_hello().server_name()) {
+        match choose(accepted.client_hello().server_name()) {
+            Ok(Choice::Now(config)) => self.answer(accepted, Ok(config), socket)?,
+            Ok(Choice::Later) => self.state = State::Choosing(Box::new(accepted)),
+            Err(refusal) => self.answer(accepted, Err(refusal), socket)?,
+        }
+        Ok(None)
+    }
+
+    /// What came of [`Choice::Later`]; [`Self::handshake`] must follow.
+    ///
+    /// # Errors
+    /// As for [`Self::handshake`].
+    pub(super) fn chosen(
+        &mut self,
+        chosen: Result<Arc<ServerConfig>, Refusal>,
+        socket: &Socket,
+    ) -> Result<(), HandshakeError> {
+        match std::mem::replace(&mut self.state, State::Dead) {
+            State::Choosing(accepted) => self.answer(*accepted, chosen, socket),
+            other => {
+                self.state = other;
+                Ok(())
+            }
+        }
+    }
+
+    fn answer(
+        &mut self,
+        accepted: Accepted,
+        chosen: Result<Arc<ServerConfig>, Refusal>,
+        socket: &Socket,
+    ) -> Result<(), HandshakeError> {
+        let mut raw = Raw {
+            socket,
+            received: &mut self.received,
+        };
+        let config = match chosen {
             Ok(config) => config,
             Err(refusal) => {
                 let _ = raw.write(&[&ALERT[..], &[refusal as u8]].concat());
@@ -278,7 +329,7 @@ impl Tls {
             Ok(mut connection) => {
                 connection.set_buffer_limit(Some(BUFFER_BYTES));
                 self.state = State::Handshake(Box::new(connection));
-                Ok(None)
+                Ok(())
             }
             Err((error, alert)) => Err(refuse(error, alert, &mut raw)),
         }
@@ -293,7 +344,7 @@ impl Tls {
         match &mut self.state {
             State::Hello(acceptor) => acceptor.read_tls(&mut raw),
             State::Handshake(connection) | State::Open(connection) => connection.read_tls(&mut raw),
-            State::Dead => Ok(0),
+            State::Choosing(_) | State::Dead => Ok(0),
         }
     }
 
@@ -393,6 +444,16 @@ impl Tls {
             connection.send_close_notify();
         }
     }
+}
+
+fn refuse(
+    error: rustls::Error,
+    mut alert: rustls::server::AcceptedAlert,
+    raw: &mut Raw<'_>,
+) -> HandshakeError {
+    // It is the last thing said; if it does not fit the socket, the connection's end says it.
+    let _ = alert.write_all(raw);
+    HandshakeError::Tls(error)
 }
 
 /// Writes records until the socket is full.

@@ -57,7 +57,7 @@ impl Peer<'_> {
                 },
                 _ => self.failure(
                     FailureKind::NoReply,
-                    "answered with something that is not HTTP",
+                    "answered with something that is not HTTP; check the url of this domain",
                     sent,
                 ),
             };

@@ -28,10 +28,20 @@ pub enum LocalTlsError {
     #[error("there is no place for certificate authorities: set HOME or XDG_STATE_HOME")]
     NoFolder,
     /// More domains than anybody has.
-    #[error("{} holds as many certificate authorities as xbosh makes: set allowed_domains, or delete those that are not needed", folder.display())]
+    #[error("{} holds as many certificate authorities as clients may have made: delete those that are not needed, or run `xbosh ca path {domain}` if you want one for {domain}", folder.display())]
     TooMany {
         /// Where they are.
         folder: PathBuf,
+        /// The domain that has none.
+        domain: String,
+    },
+    /// More new domains than anybody needs at once.
+    #[error(
+        "no certificate authority is made for {domain} now, since clients have asked for many names: wait a minute, or run `xbosh ca path {domain}` if you want one"
+    )]
+    TooFast {
+        /// The domain that has none.
+        domain: String,
     },
     /// A file or folder cannot be read or written.
     #[error("{}: {}; check the folder of the local certificate authority", path.display(), plain(source))]

@@ -68,6 +68,14 @@ impl Folder {
         fs::read_dir(&self.0).map_or(0, Iterator::count)
     }
 
+    /// The only domain that has an authority, if it is one.
+    pub(super) fn sole(&self) -> Option<String> {
+        let names = fs::read_dir(&self.0).ok()?.flatten();
+        let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut names = names.filter(|name| is_folder_name(name));
+        names.next().filter(|_| names.next().is_none())
+    }
+
     pub(super) fn is_trusted(&self, domain: &str) -> bool {
         is_folder_name(domain) && self.of(domain).join(TRUSTED).exists()
     }

@@ -13,13 +13,14 @@ pub mod system;
 mod tests;
 pub mod trust;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
+use tokio::sync::Semaphore;
 
 pub use authority::Description;
 pub use error::LocalTlsError;
@@ -31,8 +32,12 @@ use crate::stream::header::normalise_domain;
 
 /// Domains whose settings are kept ready.
 const MAX_READY: usize = 64;
-/// Domains that may have an authority: a program that asks for one name after the other must not fill the disk.
+/// Authorities beyond which none is made because a client names a domain: a program that asks for one name after the
+/// other must not fill the disk. Domains of the configuration, and those that the user asks for, have room always.
 const MAX_AUTHORITIES: usize = 256;
+/// So many are made for names that only clients know within [`NEW_WITHIN`]: they cost time.
+const MAX_NEW: usize = 10;
+const NEW_WITHIN: Duration = Duration::from_secs(60);
 
 /// What a ready domain is served with.
 struct Ready {
@@ -49,6 +54,17 @@ struct State {
     /// Counts uses; the smallest is the longest ago.
     uses: u64,
     last: Option<String>,
+    /// When authorities were made for names that only clients know; the last few.
+    made: VecDeque<SystemTime>,
+}
+
+/// What outlives a change of the configuration.
+struct Kept {
+    state: Mutex<State>,
+    /// Held while files are read and written: never together with `state` for long.
+    making: Mutex<()>,
+    /// One thread at a time does so for clients.
+    turn: Arc<Semaphore>,
 }
 
 /// Serves TLS to clients on this machine.
@@ -58,8 +74,10 @@ pub struct LocalTls {
     allowed: Option<Vec<String>>,
     /// The one domain that the configuration knows, if it is one.
     only: Option<String>,
+    /// Domains that the configuration names.
+    known: HashSet<String>,
     folder: Folder,
-    state: Mutex<State>,
+    kept: Arc<Kept>,
 }
 
 impl fmt::Debug for LocalTls {
@@ -86,10 +104,31 @@ impl LocalTls {
             mode: config.local_tls,
             default_domain: config.default_domain.clone(),
             only: single.or_else(|| only.cloned()),
+            known: config
+                .domains
+                .keys()
+                .chain(&config.default_domain)
+                .chain(allowed.iter().flatten())
+                .cloned()
+                .collect(),
             allowed,
             folder: Folder::new(folder),
-            state: Mutex::default(),
+            kept: Arc::new(Kept {
+                state: Mutex::default(),
+                making: Mutex::default(),
+                turn: Arc::new(Semaphore::new(1)),
+            }),
         }
+    }
+
+    /// The same with what another one of the same folder has in memory: which domain was used last, and the TLS sessions
+    /// that clients may resume.
+    #[must_use]
+    pub fn knowing(mut self, other: &Self) -> Self {
+        if self.folder.path() == other.folder.path() {
+            self.kept = Arc::clone(&other.kept);
+        }
+        self
     }
 
     /// Where authorities are kept on this machine: below systemd's state directory, else `$XDG_STATE_HOME`, else the
@@ -128,7 +167,7 @@ impl LocalTls {
     }
 
     /// The domain that a handshake is about: what the client names, unless that is this machine; else the default
-    /// domain, the only configured one, the one last used.
+    /// domain, the only configured one, the one last used, the only one with an authority.
     ///
     /// # Errors
     /// [`LocalTlsError::NotAllowed`], [`LocalTlsError::NoName`].
@@ -140,6 +179,7 @@ impl LocalTls {
             .or_else(|| self.default_domain.clone())
             .or_else(|| self.only.clone())
             .or_else(|| self.lock().last.clone())
+            .or_else(|| self.folder.sole())
             .ok_or(LocalTlsError::NoName)?;
         self.check_allowed(&domain)?;
         Ok(domain)
@@ -160,8 +200,53 @@ impl LocalTls {
         self.lock().last = Some(domain.to_owned());
     }
 
-    /// What handshakes for this domain are served with; authority and leaf are made at first use. Sessions are resumed
-    /// within a domain only, since each has its own memory of them.
+    /// What handshakes for this domain are served with, if that is at hand; [`Self::prepare`] otherwise. Sessions are
+    /// resumed within a domain only, since each has its own memory of them.
+    ///
+    /// # Errors
+    /// [`LocalTlsError::NotAllowed`].
+    pub fn ready(&self, domain: &str) -> Result<Option<Arc<ServerConfig>>, LocalTlsError> {
+        self.check_allowed(domain)?;
+        Ok(self.ready_at(domain, SystemTime::now()))
+    }
+
+    fn ready_at(&self, domain: &str, now: SystemTime) -> Option<Arc<ServerConfig>> {
+        let stamp = self.folder.stamp(domain)?;
+        let mut state = self.lock();
+        state.uses += 1;
+        let uses = state.uses;
+        let ready = state.ready.get_mut(domain)?;
+        if now >= ready.renew_at || ready.stamp != Some(stamp) {
+            return None;
+        }
+        ready.used = uses;
+        Some(Arc::clone(&ready.settings))
+    }
+
+    /// [`Self::server_config`] on a thread where that may take its time.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn prepare(
+        self: Arc<Self>,
+        domain: &str,
+    ) -> Result<Arc<ServerConfig>, LocalTlsError> {
+        let turn = Arc::clone(&self.kept.turn).acquire_owned().await;
+        let name = domain.to_owned();
+        let work = tokio::task::spawn_blocking(move || {
+            // Until the work is done, whoever waits for it; the semaphore is never closed.
+            let _turn = turn;
+            self.server_config(&name)
+        });
+        work.await.unwrap_or_else(|error| {
+            Err(LocalTlsError::Make {
+                domain: domain.to_owned(),
+                said: error.to_string(),
+            })
+        })
+    }
+
+    /// What handshakes for this domain are served with; authority and leaf are made at first use, which takes time.
     ///
     /// # Errors
     /// [`LocalTlsError`]; a damaged authority is never replaced silently.
@@ -179,21 +264,26 @@ impl LocalTls {
         now: SystemTime,
     ) -> Result<Arc<ServerConfig>, LocalTlsError> {
         self.check_allowed(domain)?;
-        let stamp = self.folder.stamp(domain);
-        let mut state = self.lock();
-        state.uses += 1;
-        let uses = state.uses;
-        if let Some(ready) = state.ready.get_mut(domain)
-            && now < ready.renew_at
-            && stamp.is_some()
-            && stamp == ready.stamp
-        {
-            ready.used = uses;
-            return Ok(Arc::clone(&ready.settings));
+        if let Some(ready) = self.ready_at(domain, now) {
+            return Ok(ready);
         }
-        let authority = self.authority(domain, now)?;
+        let making = self.kept.making.lock();
+        let _alone = making.unwrap_or_else(PoisonError::into_inner);
+        // Somebody else may have been at it.
+        if let Some(ready) = self.ready_at(domain, now) {
+            return Ok(ready);
+        }
+        let authority = match self.folder.load(domain, now)? {
+            Some(authority) => authority,
+            None => {
+                self.check_room(domain, now)?;
+                self.folder.make(domain, now)?
+            }
+        };
         let leaf = self.folder.leaf(domain, &authority, now)?;
         let settings = leaf.serve()?;
+        let stamp = self.folder.stamp(domain);
+        let mut state = self.lock();
         if state.ready.len() >= MAX_READY && !state.ready.contains_key(domain) {
             let oldest = state.ready.iter().min_by_key(|(_, ready)| ready.used);
             if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
@@ -203,19 +293,38 @@ impl LocalTls {
         let ready = Ready {
             settings: Arc::clone(&settings),
             renew_at: authority.renew_at(&leaf),
-            stamp: self.folder.stamp(domain),
-            used: uses,
+            stamp,
+            used: state.uses,
         };
         state.ready.insert(domain.to_owned(), ready);
         Ok(settings)
     }
 
+    /// Whether an authority may be made because a client names this domain.
+    fn check_room(&self, domain: &str, now: SystemTime) -> Result<(), LocalTlsError> {
+        if self.known.contains(domain) {
+            return Ok(());
+        }
+        let domain = domain.to_owned();
+        if self.folder.count() >= MAX_AUTHORITIES {
+            let folder = self.folder.path().to_owned();
+            return Err(LocalTlsError::TooMany { folder, domain });
+        }
+        let mut state = self.lock();
+        // A clock that was put back is no reason to wait.
+        let recent = |at: &SystemTime| now.duration_since(*at).is_ok_and(|age| age < NEW_WITHIN);
+        state.made.retain(recent);
+        if state.made.len() >= MAX_NEW {
+            return Err(LocalTlsError::TooFast { domain });
+        }
+        state.made.push_back(now);
+        Ok(())
+    }
+
+    /// As the user asks for it.
     fn authority(&self, domain: &str, now: SystemTime) -> Result<Authority, LocalTlsError> {
         match self.folder.load(domain, now)? {
             Some(authority) => Ok(authority),
-            None if self.folder.count() >= MAX_AUTHORITIES => Err(LocalTlsError::TooMany {
-                folder: self.folder.path().to_owned(),
-            }),
             None => self.folder.make(domain, now),
         }
     }
@@ -262,7 +371,8 @@ impl LocalTls {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let state = self.kept.state.lock();
+        state.unwrap_or_else(PoisonError::into_inner)
     }
 }
 

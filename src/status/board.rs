@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{FORMAT, Report, Stream};
+use super::{FORMAT, Report, Stream, Traffic};
 
 /// Round trips that are remembered of one stream.
 const SAMPLES: usize = 64;
@@ -24,6 +24,9 @@ struct Inner {
     streams: BTreeMap<u64, Arc<Mutex<Facts>>>,
     clients: u64,
     failed: u64,
+    way: String,
+    /// Of streams that are over.
+    past: Traffic,
 }
 
 /// What is known of one stream.
@@ -97,7 +100,10 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.board.lock().streams.remove(&self.id);
+        let mut inner = self.board.lock();
+        inner.streams.remove(&self.id);
+        let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.past.add(&facts.stream);
     }
 }
 
@@ -108,6 +114,11 @@ impl Board {
             listening,
             inner: Mutex::default(),
         }
+    }
+
+    /// Clients that come from now on go out this way.
+    pub(crate) fn goes(&self, way: String) {
+        self.lock().way = way;
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -141,6 +152,16 @@ impl Board {
     /// All of it, as of now.
     pub(crate) fn report(&self, now: Instant) -> Report {
         let inner = self.lock();
+        let streams: Vec<Stream> = inner
+            .streams
+            .values()
+            .map(|facts| {
+                let facts = facts.lock().unwrap_or_else(PoisonError::into_inner);
+                facts.tell(now)
+            })
+            .collect();
+        let mut total = inner.past;
+        streams.iter().for_each(|stream| total.add(stream));
         Report {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -148,14 +169,9 @@ impl Board {
             listening: self.listening.clone(),
             clients: inner.clients,
             failed: inner.failed,
-            streams: inner
-                .streams
-                .values()
-                .map(|facts| {
-                    let facts = facts.lock().unwrap_or_else(PoisonError::into_inner);
-                    facts.tell(now)
-                })
-                .collect(),
+            way: Some(inner.way.clone()),
+            total,
+            streams,
         }
     }
 }
@@ -181,9 +197,22 @@ mod tests {
         // Of 37 to 100.
         assert_eq!(stream.round_trip_p50, Some(69.0));
         assert_eq!(stream.round_trip_p99, Some(100.0));
+        seat.facts().stream.stanzas_up = 3;
+        board
+            .seat("127.0.0.1:2".into(), start)
+            .facts()
+            .stream
+            .bytes_down = 7;
+        let whole = Traffic {
+            stanzas_up: 3,
+            bytes_down: 7,
+            ..Traffic::default()
+        };
+        assert_eq!(board.report(start).total, whole, "one is over, one is not");
         seat.failed();
         drop(seat);
         let report = board.report(start);
         assert_eq!((report.streams.len(), report.failed), (0, 1));
+        assert_eq!(report.total, whole, "nothing is lost, or counted twice");
     }
 }

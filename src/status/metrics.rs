@@ -29,6 +29,37 @@ pub(super) fn text(report: &Report) -> String {
         "Streams that ended with an error.",
         report.failed,
     );
+    let total = &report.total;
+    for (name, help, value) in [
+        (
+            "xbosh_stanzas_up_total",
+            "Stanzas from clients.",
+            total.stanzas_up,
+        ),
+        (
+            "xbosh_stanzas_down_total",
+            "Stanzas for clients.",
+            total.stanzas_down,
+        ),
+        (
+            "xbosh_bytes_up_total",
+            "Bytes from clients.",
+            total.bytes_up,
+        ),
+        (
+            "xbosh_bytes_down_total",
+            "Bytes for clients.",
+            total.bytes_down,
+        ),
+        (
+            "xbosh_exchanges_total",
+            "Requests to connection managers.",
+            total.exchanges,
+        ),
+        ("xbosh_repeats_total", "Repeated requests.", total.repeats),
+    ] {
+        single(&mut out, name, "counter", help, value);
+    }
     let mut streams: BTreeMap<(&str, &str), u64> = BTreeMap::new();
     let mut sums: BTreeMap<&str, [u64; 6]> = BTreeMap::new();
     for stream in &report.streams {
@@ -103,7 +134,7 @@ fn label(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{FORMAT, Stream};
+    use super::super::{FORMAT, Stream, Traffic};
     use super::*;
 
     #[test]
@@ -122,6 +153,15 @@ mod tests {
             listening: Vec::new(),
             clients: 9,
             failed: 1,
+            way: None,
+            total: Traffic {
+                stanzas_up: 100,
+                stanzas_down: 101,
+                bytes_up: 102,
+                bytes_down: 103,
+                exchanges: 104,
+                repeats: 105,
+            },
             streams: vec![
                 stream("a.example", "online"),
                 stream("a.example", "online"),

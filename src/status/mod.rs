@@ -30,8 +30,43 @@ pub struct Report {
     pub clients: u64,
     /// Streams that ended with an error since the start.
     pub failed: u64,
+    /// The way out for domains without one of their own, no passwords; a version that does not tell has none.
+    #[serde(default)]
+    pub way: Option<String>,
+    /// What all streams since the start did, ended ones too.
+    #[serde(default)]
+    pub total: Traffic,
     /// What is open now, the oldest first.
     pub streams: Vec<Stream>,
+}
+
+/// What streams did together.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Traffic {
+    /// Stanzas from clients.
+    pub stanzas_up: u64,
+    /// Stanzas for clients.
+    pub stanzas_down: u64,
+    /// Bytes from clients.
+    pub bytes_up: u64,
+    /// Bytes for clients.
+    pub bytes_down: u64,
+    /// Requests to managers.
+    pub exchanges: u64,
+    /// Those of them that were repeats.
+    pub repeats: u64,
+}
+
+impl Traffic {
+    /// Counts one stream in.
+    pub(crate) fn add(&mut self, stream: &Stream) {
+        self.stanzas_up += stream.stanzas_up;
+        self.stanzas_down += stream.stanzas_down;
+        self.bytes_up += stream.bytes_up;
+        self.bytes_down += stream.bytes_down;
+        self.exchanges += stream.exchanges;
+        self.repeats += stream.repeats;
+    }
 }
 
 /// One client's stream.
@@ -47,6 +82,9 @@ pub struct Stream {
     pub state: String,
     /// Whether the client speaks TLS.
     pub tls: bool,
+    /// Whether it has done so from its first byte, and not by STARTTLS.
+    #[serde(default)]
+    pub direct_tls: bool,
     /// XMPP domain, once known.
     pub domain: Option<String>,
     /// The connection manager's address, without its query.

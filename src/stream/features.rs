@@ -88,6 +88,9 @@ impl FeatureFacts {
     }
 }
 
+/// What is told of features that cannot be read (E-63).
+pub(crate) const UNREADABLE: &str = "its stream features are not readable";
+
 /// Why features cannot be read; the manager is at fault (E-63).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FeaturesError {

@@ -142,13 +142,13 @@ impl ClientHeader {
             (Some(to), _) => match normalise_domain(to) {
                 Some(domain) => domain,
                 None => {
-                    let asked = format!("asked for {}", quoted(to));
+                    let asked = asked_for(to);
                     return Err(known.reject(FaultReason::BadDomain, Some(&asked)));
                 }
             },
         };
         if !rules.allowed_domains.is_empty() && !rules.allowed_domains.contains(&domain) {
-            let asked = format!("asked for {}", quoted(&domain));
+            let asked = asked_for(&domain);
             return Err(Known {
                 domain: None,
                 ..known
@@ -366,6 +366,11 @@ fn is_lang(lang: &str) -> bool {
 }
 
 /// A foreign value for a text: short, in quotes, without control characters.
+/// The detail of a fault about a domain.
+pub(crate) fn asked_for(domain: &str) -> String {
+    format!("asked for {}", quoted(domain))
+}
+
 fn quoted(value: &str) -> String {
     const SHOWN: usize = 80;
     let short: String = value

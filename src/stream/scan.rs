@@ -65,6 +65,25 @@ impl Tag<'_> {
             .map(Cow::into_owned)
     }
 
+    /// The tag written anew without an attribute; `None` if it has none of that name.
+    pub(super) fn without(&self, name: &str, empty: bool) -> Option<String> {
+        self.attribute(name)?;
+        let mut out = format!("<{}", self.name());
+        for found in self.start.attributes().flatten() {
+            let key = found.key.into_inner();
+            if key != name {
+                let quote = if found.value.contains('\'') {
+                    '"'
+                } else {
+                    '\''
+                };
+                out.push_str(&format!(" {key}={quote}{}{quote}", found.value));
+            }
+        }
+        out.push_str(if empty { "/>" } else { ">" });
+        Some(out)
+    }
+
     /// Whether the tag declares `prefix` to be something else than `namespace`.
     pub(super) fn rebinds(&self, prefix: &str, namespace: &str) -> bool {
         self.start.attributes().flatten().any(|found| {

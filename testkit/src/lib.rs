@@ -9,6 +9,7 @@ pub mod cm;
 pub mod crowd;
 pub mod front;
 pub mod matrix;
+pub mod performance;
 pub mod proxy;
 pub mod real;
 pub mod reliability;
@@ -36,9 +37,24 @@ impl Service {
         F: Fn(tokio::net::TcpStream) -> Fut + Send + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        Self::start_at(([127, 0, 0, 1], 0).into(), serve)
             .await
-            .expect("a free loopback port");
+            .expect("a free loopback port")
+    }
+
+    /// As [`Self::start`], at this address.
+    ///
+    /// # Errors
+    /// What the system says of the address.
+    ///
+    /// # Panics
+    /// If the system does not say where it listens.
+    pub async fn start_at<F, Fut>(at: std::net::SocketAddr, serve: F) -> std::io::Result<Self>
+    where
+        F: Fn(tokio::net::TcpStream) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let listener = tokio::net::TcpListener::bind(at).await?;
         let addr = listener
             .local_addr()
             .expect("a bound listener has an address");
@@ -53,11 +69,11 @@ impl Service {
                 tasks.spawn(serve(stream));
             }
         });
-        Self {
+        Ok(Self {
             addr,
             tasks,
             accepting,
-        }
+        })
     }
 
     /// Where it listens.

@@ -54,11 +54,31 @@ impl fmt::Display for Trouble {
     }
 }
 
+/// How xbosh speaks to the manager through the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Plain http in absolute form: the proxy reads, and hits, requests.
+    Http,
+    /// https by CONNECT: the proxy sees pieces of a tunnel.
+    Connect,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http => "http",
+            Self::Connect => "CONNECT",
+        })
+    }
+}
+
 /// One run with one trouble.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Trial {
     /// What happens to the network.
     pub trouble: Trouble,
+    /// How the manager is spoken to.
+    pub way: Way,
     /// Messages each way.
     pub messages: usize,
     /// Time from one pair of messages to the next.
@@ -150,10 +170,12 @@ impl Trial {
             _ => String::new(),
         };
         format!(
-            "[proxy]\nurl = \"http://{}\"\n{bosh}[log]\nlevel = \"debug\"\n[domains.\"{}\"]\nurl = \"{}\"\n",
+            "[proxy]\nurl = \"http://{}\"\n{bosh}[log]\nlevel = \"debug\"\n[tls]\nca_file = \"{}\"\n\
+             [domains.\"{}\"]\nurl = \"{}\"\n",
             proxy.addr(),
+            server.ca_file().display(),
             server.domain(),
-            server.bosh_url(false, "127.0.0.1")
+            server.bosh_url(self.way == Way::Connect, "127.0.0.1")
         )
     }
 
@@ -257,7 +279,11 @@ fn collect(
                 Err(error) => return tally.ended(direction, &error.to_string()),
             };
             if stanza.attribute("id").as_deref() == Some("last") {
-                return;
+                // An error is what xbosh gives back that it could not deliver: the stream is about to end.
+                match stanza.is("iq", "result") {
+                    true => return,
+                    false => continue,
+                }
             }
             let is_ours = stanza.is("message", "chat")
                 && stanza.attribute("from").as_deref() == Some(from.as_str());

@@ -28,8 +28,25 @@ impl Authority {
     /// If the machine cannot make keys.
     #[must_use]
     pub fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// One with this name.
+    ///
+    /// # Panics
+    /// If the machine cannot make keys.
+    #[must_use]
+    pub fn named(common_name: &str) -> Self {
+        Self::with(|params| {
+            let name = &mut params.distinguished_name;
+            name.push(rcgen::DnType::CommonName, common_name);
+        })
+    }
+
+    fn with(change: impl FnOnce(&mut CertificateParams)) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        change(&mut params);
         let key = KeyPair::generate().expect("a key");
         Self {
             issuer: CertifiedIssuer::self_signed(params, key).expect("a certificate"),
@@ -60,6 +77,18 @@ impl Authority {
         self.acceptor_as(names, |params| {
             params.not_before = rcgen::date_time_ymd(2001, 1, 1);
             params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+        })
+    }
+
+    /// As [`Self::acceptor`], with a certificate that holds from far in the future on.
+    ///
+    /// # Panics
+    /// If a name cannot be in a certificate.
+    #[must_use]
+    pub fn not_yet_valid(&self, names: &[&str]) -> Acceptor {
+        self.acceptor_as(names, |params| {
+            params.not_before = rcgen::date_time_ymd(2101, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2102, 1, 1);
         })
     }
 

@@ -25,10 +25,23 @@ pub struct WebHost {
 
 impl WebHost {
     /// Starts on a free loopback port; over TLS with an acceptor.
+    ///
+    /// # Panics
+    /// If loopback has no free port.
     pub async fn start(tls: Option<Acceptor>) -> Self {
+        Self::start_at(([127, 0, 0, 1], 0).into(), tls)
+            .await
+            .expect("a free loopback port")
+    }
+
+    /// As [`Self::start`], at this address.
+    ///
+    /// # Errors
+    /// What the system says of the address.
+    pub async fn start_at(at: SocketAddr, tls: Option<Acceptor>) -> std::io::Result<Self> {
         let state = Arc::new(Mutex::new(State::default()));
         let shared = Arc::clone(&state);
-        let service = Service::start(move |stream| {
+        let service = Service::start_at(at, move |stream| {
             let (shared, tls) = (Arc::clone(&shared), tls.clone());
             async move {
                 match tls {
@@ -41,8 +54,8 @@ impl WebHost {
                 }
             }
         })
-        .await;
-        Self { service, state }
+        .await?;
+        Ok(Self { service, state })
     }
 
     /// Where it listens.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use super::Home;
+use super::{Home, skipped};
 
 impl Home {
     fn ca(&self, arguments: &[&str]) -> (i32, String, String) {
@@ -70,6 +70,11 @@ fn which_domain() {
         (code, err.as_str()),
         (2, "xbosh: \"no domain\" is no domain name\n")
     );
+    // The only one that there is needs no name.
+    let other = Home::new();
+    let made = other.ca(&["path", "example.org"]);
+    assert_eq!(other.ca(&["path"]), made);
+    assert_eq!((made.0, made.2.as_str()), (0, ""));
     // The proxy's password is not fetched: a command would take its time.
     let config = home.write(
         "config.toml",
@@ -127,7 +132,7 @@ fn show_and_trust() {
         out.contains(&file.display().to_string()) && out.contains("Gajim"),
         "{out}"
     );
-    assert!(!out.contains("FILE"), "{out}");
+    assert!(!out.contains(['{', '}']), "{out}");
     assert_eq!(
         field(&home.ca(&["show", "example.org"]).1, "trusted"),
         "yes"
@@ -178,6 +183,143 @@ fn the_system_without_rights() {
         );
         assert!(!home.authority("example.org").join("trusted").exists());
     }
+}
+
+/// Runs commands where the system's certificates are a copy that nobody else sees: in a mount namespace.
+const PRIVATE: &str = r#"
+set -e
+copy=$1
+shift
+mount -t tmpfs tmpfs "$copy"
+cp -a /etc/ssl/. "$copy"
+mount --bind "$copy" /etc/ssl
+mount -t tmpfs tmpfs /usr/local/share/ca-certificates
+exec "$@"
+"#;
+
+/// A shell script in which `xbosh` is the binary, where that is possible; else why not.
+fn in_a_private_system(home: &Home, script: &str) -> Result<(i32, String), String> {
+    let copy = home.path().join("etc-ssl");
+    fs::create_dir_all(&copy).unwrap();
+    let private = |inside: &[&str]| {
+        let root = rustix::process::geteuid().is_root();
+        std::process::Command::new("unshare")
+            .arg(if root { "-m" } else { "-rm" })
+            .args(["sh", "-c", PRIVATE, "sh"])
+            .arg(&copy)
+            .args(inside)
+            .env_clear()
+            .env("HOME", home.path())
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("XBOSH", env!("CARGO_BIN_EXE_xbosh"))
+            .env("XBOSH_DISCOVERY__HOST_META", "false")
+            .current_dir(home.path())
+            .stdin(Stdio::null())
+            .output()
+    };
+    let store = "/usr/sbin/update-ca-certificates";
+    if !std::path::Path::new(store).is_file() {
+        return Err(format!("there is no {store}"));
+    }
+    match private(&["true"]) {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            return Err(format!("there is no mount namespace to be had: {said}"));
+        }
+        Err(error) => return Err(format!("unshare: {error}")),
+    }
+    let output = private(&["sh", "-c", script]).unwrap();
+    let mut said = String::from_utf8(output.stdout).unwrap();
+    said.push_str(&String::from_utf8(output.stderr).unwrap());
+    Ok((output.status.code().unwrap(), said))
+}
+
+/// The system's own program takes the authority in, so that a certificate of the sidecar's is trusted by OpenSSL as any
+/// other, and out again; the machine itself never notices.
+#[test]
+fn the_system_for_real() {
+    let home = Home::new();
+    let before = fs::read("/etc/ssl/certs/ca-certificates.crt").ok();
+    let script = r#"
+set -e
+ca="$HOME/.local/state/xbosh/ca/example.org/ca.pem"
+known() { openssl verify -CApath /etc/ssl/certs -CAfile /etc/ssl/certs/ca-certificates.crt "$ca" >/dev/null 2>&1; }
+listed() { grep -qF "$(sed -n 2p "$ca")" /etc/ssl/certs/ca-certificates.crt; }
+"$XBOSH" ca path example.org >/dev/null
+known && echo "known before"
+"$XBOSH" ca trust --system example.org
+known && listed && echo "trusted by OpenSSL, and listed"
+test -e "/etc/ssl/certs/$(openssl x509 -noout -hash -in "$ca").0" && echo "found by its hash"
+"$XBOSH" ca show example.org | grep "by system"
+test -e "$HOME/.local/state/xbosh/ca/example.org/trusted" && echo "offered"
+"$XBOSH" ca trust --undo --system example.org
+known || listed || echo "forgotten"
+test -e "/etc/ssl/certs/$(openssl x509 -noout -hash -in "$ca").0" || echo "no link is left"
+"$XBOSH" ca show example.org | grep "by system"
+test -e "$HOME/.local/state/xbosh/ca/example.org/trusted" || echo "not offered"
+"#;
+    let (code, said) = match in_a_private_system(&home, script) {
+        Ok(ended) => ended,
+        Err(why) => return skipped(&why),
+    };
+    assert_eq!(
+        (code, said.as_str()),
+        (
+            0,
+            "added /usr/local/share/ca-certificates/xbosh-example.org.crt\n\
+             Clients are offered TLS for example.org from now on.\n\
+             trusted by OpenSSL, and listed\n\
+             found by its hash\n\
+             by system:   yes\n\
+             offered\n\
+             TLS is not offered for example.org any more, unless local_tls.mode says so.\n\
+             removed /usr/local/share/ca-certificates/xbosh-example.org.crt\n\
+             forgotten\n\
+             no link is left\n\
+             by system:   no\n\
+             not offered\n"
+        )
+    );
+    assert_eq!(fs::read("/etc/ssl/certs/ca-certificates.crt").ok(), before);
+    assert!(
+        !std::path::Path::new("/usr/local/share/ca-certificates/xbosh-example.org.crt").exists()
+    );
+}
+
+/// Root who works for somebody else (sudo) takes back what is the system's, and does not claim more: whether clients are
+/// offered TLS is kept with the user, for whom it says the second command.
+#[test]
+fn undo_for_another() {
+    let home = Home::new();
+    let script = r#"
+"$XBOSH" ca path example.org >/dev/null
+"$XBOSH" ca trust --system example.org >/dev/null
+mkdir root
+HOME=$PWD/root SUDO_UID=1000 "$XBOSH" ca trust --undo --system example.org
+echo "ends with $?"
+find /usr/local/share/ca-certificates root -type f
+test -e "$HOME/.local/state/xbosh/ca/example.org/trusted" && echo "still offered"
+"$XBOSH" ca trust --undo example.org
+test -e "$HOME/.local/state/xbosh/ca/example.org/trusted" || echo "not offered"
+"#;
+    let (code, said) = match in_a_private_system(&home, script) {
+        Ok(ended) => ended,
+        Err(why) => return skipped(&why),
+    };
+    assert_eq!(
+        (code, said.as_str()),
+        (
+            0,
+            "removed /usr/local/share/ca-certificates/xbosh-example.org.crt\n\
+             Clients are still offered TLS for example.org if they were. To end that, as yourself, without sudo:\n  \
+             xbosh ca trust --undo example.org\n\
+             ends with 0\n\
+             still offered\n\
+             TLS is not offered for example.org any more, unless local_tls.mode says so.\n\
+             not offered\n"
+        )
+    );
 }
 
 /// A damaged authority: the sentence, and nothing is replaced.

@@ -1,8 +1,10 @@
 //! `xbosh check`, `discover`, `completions` and `man`.
 
 use std::fs;
+use std::process::Command;
 
 use xbosh_testkit::cm::{Cm, Profile};
+use xbosh_testkit::proxy::{HttpProxy, HttpTrick, ProxyOptions};
 use xbosh_testkit::tls::Authority;
 use xbosh_testkit::web::{BOSH, WebHost, xrd};
 use xbosh_testkit::xmpp::Server;
@@ -47,6 +49,84 @@ async fn check() {
         (&last["hop"], &last["outcome"], &last["row"]),
         (&"network".into(), &"failed".into(), &"E-50".into())
     );
+}
+
+/// What scripts get, as a whole; times and addresses apart.
+#[tokio::test(flavor = "multi_thread")]
+async fn check_for_scripts() {
+    let server = Server::new("localhost");
+    let cm = Cm::start(&server, Profile::prosody(), None).await;
+    let home = Home::new();
+    let mut all = String::new();
+    for url in [cm.url("127.0.0.1"), "http://127.0.0.1:1/http-bind".into()] {
+        let (_, out, _) = home.ends(&["check", "localhost", "--json", "--url", &url]);
+        for line in out.lines() {
+            let line = match line.split_once("\"ms\": ") {
+                Some((front, time)) => {
+                    let time = time.trim_end_matches(',');
+                    assert!(time.parse::<f64>().unwrap() >= 0.0, "{line}");
+                    line.replace(
+                        &format!("{front}\"ms\": {time}"),
+                        &format!("{front}\"ms\": TIME"),
+                    )
+                }
+                None => line.replace(&cm.addr().to_string(), "CM"),
+            };
+            all.push_str(&line);
+            all.push('\n');
+        }
+    }
+    insta::assert_snapshot!(all);
+}
+
+/// D-16: a domain as people write it, found by its host-meta: A-labels go out, and are what is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn d16_a_domain_with_other_letters() {
+    let name = "xn--bcher-kva.example";
+    let authority = Authority::new();
+    let server = Server::new(name);
+    let cm = Cm::start(
+        &server,
+        Profile::strict(),
+        Some(authority.acceptor(&[name])),
+    )
+    .await;
+    let web = WebHost::start(Some(authority.acceptor(&[name]))).await;
+    web.page(
+        "/.well-known/host-meta",
+        &xrd(&[(BOSH, "https://chat.bücher.example/http-bind")]),
+    );
+    let options = ProxyOptions {
+        places: [
+            (format!("{name}:443"), web.addr()),
+            (format!("chat.{name}:443"), cm.addr()),
+        ]
+        .into(),
+        ..ProxyOptions::default()
+    };
+    let proxy = HttpProxy::start(options, HttpTrick::None).await;
+    let home = Home::new();
+    let ca_file = home.write("ca.pem", &authority.pem());
+    for written in ["bücher.example", "BÜCHER.example", name] {
+        let mut command = home.command(&["check", written]);
+        command
+            .env("XBOSH_DISCOVERY__HOST_META", "true")
+            .env("XBOSH_TLS__CA_FILE", &ca_file)
+            .env("HTTPS_PROXY", proxy.addr().to_string());
+        let output = command.output().unwrap();
+        let out = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{out}");
+        let told = format!("A client can log in to {name} through xbosh.\n");
+        assert!(out.contains(&told), "{out}");
+        let url = format!("url = \"https://chat.{name}/http-bind\"\n");
+        assert!(out.contains(&url), "{out}");
+    }
+    assert!(
+        web.heads()
+            .iter()
+            .all(|head| head.contains(&format!("{name}\r\n")))
+    );
+    assert_eq!(cm.violations(), Vec::<String>::new());
 }
 
 /// Mistakes in the question: nothing is asked.
@@ -142,5 +222,20 @@ fn completions_and_manual_pages() {
     pages.sort();
     for page in ["xbosh-check.1", "xbosh.1", "xbosh.toml.5"] {
         assert!(pages.iter().any(|name| name == page), "{pages:?}");
+    }
+    for page in pages {
+        let mut groff = Command::new("groff");
+        let options = ["-ww", "-man", "-Tutf8", "-Kutf8", "-z"];
+        groff
+            .args(options)
+            .arg(home.path().join("pages").join(&page));
+        match groff.output() {
+            Ok(output) => {
+                let said = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success() && said.is_empty(), "{page}: {said}");
+            }
+            // Not every machine can show them.
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound),
+        }
     }
 }

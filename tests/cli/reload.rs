@@ -23,7 +23,7 @@ fn told(address: SocketAddr, domain: &str) -> String {
 }
 
 /// The next message to systemd.
-fn message(socket: &UnixDatagram) -> String {
+pub(super) fn message(socket: &UnixDatagram) -> String {
     let mut buffer = [0; 1024];
     let count = socket.recv(&mut buffer).unwrap();
     String::from_utf8_lossy(&buffer[..count]).into_owned()

@@ -4,19 +4,25 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
+use xbosh_testkit::proxy::{HttpProxy, HttpTrick, ProxyOptions};
+use xbosh_testkit::tls::Authority;
+use xbosh_testkit::web::{BOSH, WebHost, xrd};
+
 use super::Home;
 
-/// A systemctl that writes down what it is told, and knows no environment.
+/// A systemctl that writes down what it is told, and knows the environment in the file `environment`.
 fn systemctl(home: &Home) -> String {
     let folder = home.path().join("bin");
     fs::create_dir_all(&folder).unwrap();
     let script = folder.join("systemctl");
-    let log = home.path().join("told");
-    fs::write(
-        &script,
-        format!("#!/bin/sh\necho \"$@\" >> {}\n", log.display()),
-    )
-    .unwrap();
+    let (log, environment) = (home.path().join("told"), home.path().join("environment"));
+    fs::write(&environment, "").unwrap();
+    let lines = format!(
+        "#!/bin/sh\necho \"$@\" >> {}\nif [ \"$2\" = show-environment ]; then cat {}; fi\n",
+        log.display(),
+        environment.display()
+    );
+    fs::write(&script, lines).unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     format!("{}:/usr/bin:/bin", folder.display())
 }
@@ -80,6 +86,109 @@ fn init() {
     assert_eq!(code, 1);
     assert!(said.contains("is there already"), "{said}");
     assert_eq!(fs::read_to_string(&file).unwrap(), text);
+}
+
+/// `init` on a terminal, with these lines typed: exit code, and what is on the screen.
+fn typed(home: &Home, environment: &[(&str, &str)], lines: &str) -> (i32, String) {
+    let mut command = Command::new("script");
+    command
+        .args([
+            "-qec",
+            concat!(env!("CARGO_BIN_EXE_xbosh"), " init"),
+            "/dev/null",
+        ])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("HOME", home.path())
+        .envs(environment.iter().copied())
+        .current_dir(home.path());
+    let output = assert_cmd::Command::from_std(command)
+        .write_stdin(lines)
+        .timeout(super::PATIENCE)
+        .output()
+        .unwrap();
+    let screen = String::from_utf8(output.stdout).unwrap();
+    (output.status.code().unwrap(), screen.replace('\r', ""))
+}
+
+/// What can be found out is not asked for: the address where the domain names one, the proxy where the environment does.
+#[tokio::test(flavor = "multi_thread")]
+async fn init_asks_what_it_cannot_find() {
+    let authority = Authority::new();
+    let web = WebHost::start(Some(authority.acceptor(&["example.test"]))).await;
+    let page = "/.well-known/host-meta";
+    let found = "https://cm.example.test/http-bind";
+    web.page(page, &xrd(&[(BOSH, found)]));
+    let options = ProxyOptions {
+        places: [("example.test:443".to_owned(), web.addr())].into(),
+        ..ProxyOptions::default()
+    };
+    let proxy = HttpProxy::start(options, HttpTrick::None).await;
+    let way = format!("http://{}", proxy.addr());
+    let written = |home: &Home| -> toml::Table {
+        let file = home.path().join(".config/xbosh/config.toml");
+        assert_eq!(mode(&file), 0o600);
+        toml::from_str(&fs::read_to_string(file).unwrap()).unwrap()
+    };
+    let asks = [
+        "XMPP domain of your account",
+        "Proxy, like",
+        "BOSH address of",
+    ];
+    for (environment, names, lines, asked, url) in [
+        // Both are asked for, and the address is found through the proxy that was said.
+        (
+            None,
+            true,
+            format!("Example.test\n{way}\n"),
+            [true, true, false],
+            None,
+        ),
+        (
+            Some(&way),
+            true,
+            "example.test\n".to_owned(),
+            [true, false, false],
+            None,
+        ),
+        (
+            Some(&way),
+            false,
+            "example.test\nhttps://own.example.test/b\n".to_owned(),
+            [true, false, true],
+            Some("https://own.example.test/b"),
+        ),
+        (
+            Some(&way),
+            false,
+            "example.test\n\n".to_owned(),
+            [true, false, true],
+            None,
+        ),
+    ] {
+        web.page(page, &xrd(&[(BOSH, found)][..usize::from(names)]));
+        let home = Home::new();
+        let ca_file = home.write("ca.pem", &authority.pem());
+        let mut variables = vec![("XBOSH_TLS__CA_FILE", ca_file.to_str().unwrap())];
+        variables.extend(environment.map(|way| ("HTTPS_PROXY", way.as_str())));
+        let (code, screen) = typed(&home, &variables, &lines);
+        assert_eq!(code, 0, "{screen}");
+        assert_eq!(asks.map(|ask| screen.contains(ask)), asked, "{screen}");
+        let says = format!("example.test says where BOSH is spoken: {found}\n");
+        assert_eq!(screen.contains(&says), names, "{screen}");
+        assert!(
+            screen.contains("xbosh check example.test says whether it works"),
+            "{screen}"
+        );
+        let file = written(&home);
+        assert_eq!(file["default_domain"].as_str(), Some("example.test"));
+        let proxy = environment.map_or(way.as_str(), |_| "env");
+        assert_eq!(file["proxy"]["url"].as_str(), Some(proxy));
+        let set = file
+            .get("domains")
+            .map(|domains| &domains["example.test"]["url"]);
+        assert_eq!(set.and_then(toml::Value::as_str), url);
+    }
 }
 
 /// The units start this very program; they go again, and nobody else's are touched.
@@ -174,4 +283,77 @@ fn the_shells_proxy() {
         folder.join("config.toml").to_str().unwrap(),
     ]);
     assert_eq!(code, 3, "it is read, and there is no address");
+}
+
+const UNSEEN: &str = "your shell has a proxy that the service does not see";
+
+/// Nothing is said or written where the service sees the same proxy, however systemd writes it, or where the configuration
+/// that it reads names one.
+#[test]
+fn the_service_has_its_proxy() {
+    let home = Home::new();
+    let path = systemctl(&home);
+    let install = |value: &str| {
+        let mut command = home.command(&["service", "install", "--yes"]);
+        command.env("HTTPS_PROXY", value);
+        command.env("no_proxy", "*.corp.example localhost");
+        let (code, out, said) = run(command, &path);
+        assert_eq!((code, said.as_str()), (0, ""), "{out}");
+        out
+    };
+    let folder = home.path().join(".config/xbosh");
+    let value = "http://juliet:it's&more@proxy.example:3128";
+    let seen = "HOME=/elsewhere\nHTTPS_PROXY=$'http://juliet:it\\'s&more@proxy.example:3128'\n\
+                no_proxy=$'*.corp.example localhost'\n";
+    home.write("environment", seen);
+    let out = install(value);
+    assert!(!out.contains("proxy"), "{out}");
+    assert!(!folder.exists());
+    // Another password is another proxy.
+    home.write("environment", &seen.replace("more", "less"));
+    fs::create_dir_all(&folder).unwrap();
+    let file = home.write(
+        ".config/xbosh/config.toml",
+        "[proxy]\nusername = 'x'\npassword = 'y'\n",
+    );
+    let out = install(value);
+    let told = format!("{UNSEEN}: set proxy.url in {}\n", file.display());
+    assert!(out.contains(&told), "{out}");
+    let kept = fs::read_to_string(&file).unwrap();
+    assert!(kept.contains("username"), "{kept}");
+    for set in ["url = 'http://other.example:8080'", "url = 'none'"] {
+        home.write(".config/xbosh/config.toml", &format!("[proxy]\n{set}\n"));
+        let out = install(value);
+        assert!(!out.contains("proxy"), "{out}");
+    }
+    home.write(".config/xbosh/config.toml", "[prxy]\n");
+    let mut command = home.command(&["service", "install"]);
+    command.env("HTTPS_PROXY", value);
+    let (code, _, said) = run(command, &path);
+    assert_eq!(code, 78, "{said}");
+}
+
+/// What an earlier installation left behind is no obstacle: the password is the new one, for its owner alone.
+#[test]
+fn a_password_file_of_earlier_is_replaced() {
+    let home = Home::new();
+    let path = systemctl(&home);
+    let folder = home.path().join(".config/xbosh");
+    fs::create_dir_all(&folder).unwrap();
+    let secret = folder.join("proxy-password");
+    for (password, stale) in [("first", false), ("second", true)] {
+        if stale {
+            fs::remove_file(folder.join("config.toml")).unwrap();
+            fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
+            fs::write(folder.join("proxy-password.new"), "half").unwrap();
+        }
+        let mut command = home.command(&["service", "install", "--yes"]);
+        let value = format!("http://juliet:{password}@proxy.example:3128");
+        command.env("HTTPS_PROXY", value);
+        let (code, out, said) = run(command, &path);
+        assert_eq!((code, said.as_str()), (0, ""), "{out}");
+        let written = fs::read_to_string(&secret).unwrap();
+        assert_eq!((written.trim_end(), mode(&secret)), (password, 0o600));
+    }
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
 }

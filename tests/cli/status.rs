@@ -3,13 +3,14 @@
 use std::fs;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 
 use rustix::process::Signal;
 use xbosh_testkit::client::{Account, Client, Mechanism};
 use xbosh_testkit::cm::{Cm, Profile};
 use xbosh_testkit::xmpp::Server;
 
+use super::reload::message;
 use super::{Home, PATIENCE, Running, SOON};
 
 /// The running one is asked through the runtime folder: its streams with what they did; nothing of users or secrets;
@@ -100,6 +101,72 @@ async fn a_stream_is_shown() {
     );
 }
 
+/// What check finds holds for what runs only if both go out the same way: where not, that is told, passwords apart; the
+/// same goes for what was read again.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_way_out_than_that_of_the_service() {
+    let server = Server::new("localhost");
+    let cm = Cm::start(&server, Profile::prosody(), None).await;
+    let proxy = xbosh_testkit::proxy::HttpProxy::start(
+        xbosh_testkit::proxy::ProxyOptions::with_credentials("juliet", "s3cret"),
+        xbosh_testkit::proxy::HttpTrick::None,
+    )
+    .await;
+    let home = Home::new();
+    let file = home.write("service.toml", "");
+    let notify = home.path().join("notify");
+    let systemd = UnixDatagram::bind(&notify).unwrap();
+    systemd.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut command = home.command(&["--listen", "127.0.0.1:0", "--config", "service.toml"]);
+    command.env("XDG_RUNTIME_DIR", home.path());
+    command.env("NOTIFY_SOCKET", &notify);
+    let running = Running::start(command);
+    running.address();
+    assert!(message(&systemd).contains("READY=1"));
+    let url = cm.url("127.0.0.1");
+    let shell = format!("http://juliet:s3cret@{}", proxy.addr());
+    let check = |shell: &str| {
+        let mut command = home.command(&["check", "localhost", "--url", &url]);
+        command.env("XDG_RUNTIME_DIR", home.path());
+        command.env("ALL_PROXY", shell);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let other = "the xbosh that runs here goes out another way";
+    let out = check("");
+    assert!(!out.contains(other), "{out}");
+    let out = check(&shell);
+    assert!(
+        out.contains(&format!("{other} (direct, no proxy)")),
+        "{out}"
+    );
+    assert!(!out.contains("s3cret"), "{out}");
+
+    let table = format!(
+        "[proxy]\nurl = \"http://{}\"\nusername = \"juliet\"\npassword = \"s3cret\"\n",
+        proxy.addr()
+    );
+    fs::write(&file, table).unwrap();
+    let socket = home.path().join("xbosh.sock");
+    let status = || get(UnixStream::connect(&socket).unwrap(), "/status");
+    running.signal(Signal::HUP);
+    let way = format!(
+        "\"way\":\"HTTP proxy {}, with user name and password\"",
+        proxy.addr()
+    );
+    assert!(message(&systemd).contains("RELOADING=1"));
+    assert!(message(&systemd).contains("READY=1"));
+    assert!(status().contains(&way), "{}", status());
+    assert!(!status().contains("s3cret"));
+    let out = check(&shell);
+    assert!(!out.contains(other), "{out}");
+    let out = check("");
+    assert!(out.contains(other) && !out.contains("juliet"), "{out}");
+    running.signal(Signal::TERM);
+    assert_eq!(running.end(SOON).0, Some(0));
+}
+
 fn get(mut stream: impl std::io::Read + std::io::Write, path: &str) -> String {
     stream
         .write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())
@@ -135,6 +202,41 @@ fn metrics_on_tcp() {
     let refused = command.output().unwrap();
     assert_eq!(refused.status.code(), Some(78));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("loopback"));
+}
+
+/// `--watch` asks again until there is nobody to ask: tables one after another, or one object a line.
+#[test]
+fn watching() {
+    let home = Home::new();
+    let start = |arguments: &[&str]| {
+        let mut command = home.command(arguments);
+        command.env("XDG_RUNTIME_DIR", home.path());
+        Running::start(command)
+    };
+    let running = start(&["--listen", "127.0.0.1:0"]);
+    let address = running.address().to_string();
+    let watches = [
+        start(&["status", "--watch"]),
+        start(&["status", "--watch", "--json"]),
+    ];
+    for _ in 0..2 {
+        let line = watches[0].line();
+        assert!(
+            line.contains(&format!("listening on {address}; 0 clients so far")),
+            "{line}"
+        );
+        assert_eq!(watches[0].line(), "way out: direct, no proxy");
+        assert_eq!(watches[0].line(), "no client is connected");
+        let report: serde_json::Value = serde_json::from_str(&watches[1].line()).unwrap();
+        assert_eq!(report["listening"][0], address.as_str());
+    }
+    running.signal(Signal::TERM);
+    assert_eq!(running.end(SOON).0, Some(0));
+    for watch in watches {
+        let (code, said) = watch.end(PATIENCE);
+        assert_eq!(code, Some(1));
+        assert!(said.contains("no xbosh answers at"), "{said}");
+    }
 }
 
 /// A second one runs without the socket, and says so; one that is left behind is replaced.

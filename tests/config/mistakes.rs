@@ -22,13 +22,24 @@ fn unknown_keys_name_the_nearest() {
 /// Keys of later versions are no keys yet: nothing is accepted and then ignored.
 #[test]
 fn keys_that_do_nothing_do_not_exist() {
-    for key in ["discovery.dns_txt", "bosh.compress"] {
+    for key in ["bosh.compress"] {
         let sentence = mistake(&format!("{key} = false\n"));
         assert!(
             sentence.starts_with("config.toml:1:") && sentence.contains("unknown key"),
             "{sentence}"
         );
     }
+}
+
+/// A key that this build cannot follow is no key to be ignored.
+#[test]
+fn d10_dns_txt_needs_its_feature() {
+    let loaded = config("[discovery]\ndns_txt = false\n");
+    assert!(!loaded.discovery.dns_txt);
+    #[cfg(feature = "dns")]
+    assert!(config("[discovery]\ndns_txt = true\n").discovery.dns_txt);
+    #[cfg(not(feature = "dns"))]
+    assert_snapshot!(mistake("[discovery]\ndns_txt = true\n"), @"config.toml:2:1: discovery.dns_txt needs an xbosh that was built with the feature dns");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 use secrecy::ExposeSecret as _;
-use xbosh::config::{Flags, Proxy, ProxySource};
+use xbosh::config::{Flags, Proxy, ProxySource, ProxyVariable};
 
 use crate::support::{Folder, config, mistake};
 
@@ -10,7 +10,11 @@ use crate::support::{Folder, config, mistake};
 fn shown(proxy: &Proxy) -> String {
     let source = match &proxy.source {
         ProxySource::Url(url) => url.to_string(),
-        ProxySource::Env(env) => format!("{:?} {:?} {:?}", env.https, env.http, env.all),
+        ProxySource::Env(env) => {
+            let value = |set: &Option<ProxyVariable>| set.as_ref().map(|set| set.value.clone());
+            let [https, http, all] = [&env.https, &env.http, &env.all].map(value);
+            format!("{https:?} {http:?} {all:?}")
+        }
         ProxySource::None => "none".into(),
         ProxySource::List(list) => {
             let urls: Vec<&str> = list.urls.iter().map(url::Url::as_str).collect();
@@ -112,7 +116,7 @@ fn wrong_proxies() {
     assert_snapshot!(wrong("url = 'proxy.example:3128'"), @r#"config.toml:2:1: proxy.url must be "env", "none", or a URL with http://, https://, socks5:// or socks5h://"#);
     assert_snapshot!(wrong("url = 'http://me:hunt/er2@proxy.example'"), @r#"config.toml:2:1: proxy.url must be "env", "none", or a URL with http://, https://, socks5:// or socks5h://; a password with special characters belongs into proxy.password, or percent-encoded into the URL"#);
     assert_snapshot!(wrong("url = 'socks5://'"), @"config.toml:2:1: proxy.url names no host");
-    assert_snapshot!(wrong("url = 'http://me:%FF@proxy.example'"), @"config.toml:2:1: proxy.url has a user name or password that is not UTF-8");
+    assert_snapshot!(wrong("url = 'http://me:%FF@proxy.example'"), @"config.toml:2:1: proxy.url has a user name or password that is not UTF-8; a password with special characters belongs into proxy.password, or percent-encoded into the URL");
     assert_snapshot!(wrong("url = 5"), @"config.toml:2:1: proxy.url must be a string or a list of strings, not an integer");
     assert_snapshot!(wrong("url = []"), @r#"config.toml:2:1: proxy.url must name a proxy, or be "env" or "none""#);
     assert_snapshot!(wrong("url = ['none', 'http://a.example']"), @r#"config.toml:2:1: proxy.url may have "none", for no proxy, as its last item only"#);

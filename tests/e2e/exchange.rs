@@ -1,5 +1,7 @@
 //! Good weather: every manager's ways, HTTP framings, cookies, wire details.
 
+use std::time::Duration;
+
 use xbosh_testkit::client::{Client, Mechanism};
 use xbosh_testkit::cm::{Fault, Profile, Rule, When};
 
@@ -152,6 +154,111 @@ async fn b33_rids_and_connections() {
         "{} connections",
         chain.cm.connections()
     );
+}
+
+/// T-37: a second connection is open before it is needed, and again after both were lost: what a client says first
+/// does not wait for one, and is not overtaken.
+#[tokio::test]
+async fn t37_a_second_connection_is_ready() {
+    let chain = Chain::start(Profile::strict()).await;
+    let mut client = chain.login().await;
+    connections(&chain, 2).await;
+    chain.cm.poll_is_held().await;
+    let poll = chain.cm.posts().pop().unwrap();
+    client.ping().await.unwrap();
+    let posts = chain.cm.posts();
+    let ping = posts
+        .iter()
+        .rev()
+        .find(|post| post.body.contains("urn:xmpp:ping"));
+    assert_ne!(ping.unwrap().connection, poll.connection);
+    assert_eq!(chain.cm.connections(), 2);
+
+    chain.cm.poll_is_held().await;
+    chain.cm.cut().await;
+    connections(&chain, 4).await;
+    client.ping().await.unwrap();
+}
+
+/// T-37: that costs nothing while nobody says anything: a poll that ends opens no connection.
+#[tokio::test]
+async fn t37_quiet_sessions_open_no_more() {
+    let chain = Chain::start_with(Profile::strict(), |config| {
+        for domain in config.domains.values_mut() {
+            domain.bosh.wait = Duration::from_secs(1);
+        }
+    })
+    .await;
+    let _client = chain.login().await;
+    connections(&chain, 2).await;
+    let before = chain.cm.posts().len();
+    chain.cm.until(|posts| posts.len() > before + 4).await;
+    assert_eq!(chain.cm.connections(), 2);
+}
+
+/// T-37: where each answer ends its connection, none is opened that no request will use.
+#[tokio::test]
+async fn t37_closing_managers_see_no_more_connections() {
+    for fault in [Fault::Close, Fault::CloseSilently, Fault::Http10] {
+        let told = format!("{fault:?}");
+        let chain = Chain::start(Profile::strict()).await;
+        chain.cm.script(Rule::always(When::Always, fault));
+        let mut client = chain.login().await;
+        for _ in 0..30 {
+            client.ping().await.unwrap();
+        }
+        client.logout().await.unwrap();
+        let (posts, connections) = (chain.cm.posts().len() as u64, chain.cm.connections());
+        assert!(
+            connections <= posts + 1,
+            "{told}: {connections} for {posts} requests"
+        );
+        chain.assert_faithful();
+    }
+}
+
+/// Waits for so many connections since the start.
+async fn connections(chain: &Chain, count: u64) {
+    let open = async {
+        while chain.cm.connections() < count {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), open)
+        .await
+        .unwrap_or_else(|_| panic!("{} of {count} connections", chain.cm.connections()));
+}
+
+/// S-06: each stream has an id of its own, before and after the login, with many random bits.
+#[tokio::test]
+async fn s06_ids_differ() {
+    let chain = Chain::start(Profile::mongooseim()).await;
+    let mut ids = std::collections::HashSet::new();
+    for _ in 0..4 {
+        let mut client = Client::connect(chain.addr(), DOMAIN).await.unwrap();
+        let mut note = |header: &str| {
+            let id = header
+                .split(" id='")
+                .nth(1)
+                .and_then(|rest| rest.split('\'').next());
+            let id = id.unwrap_or_default().to_owned();
+            assert!(
+                id.len() >= 32 && id.chars().all(|c| c.is_ascii_hexdigit()),
+                "{header}"
+            );
+            ids.insert(id);
+        };
+        client.open().await.unwrap();
+        note(client.header());
+        client
+            .authenticate(&account("user"), Mechanism::Plain)
+            .await
+            .unwrap();
+        client.open().await.unwrap();
+        note(client.header());
+        client.logout().await.unwrap();
+    }
+    assert_eq!(ids.len(), 8);
 }
 
 /// P-11: sessions share no connection.

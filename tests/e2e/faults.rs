@@ -104,18 +104,51 @@ async fn b55_lost_creation() {
     assert!(rids[0] != rids[1] && rids[1] != rids[2]);
 }
 
-/// cm-quirks 4.4: a restart whose answer is lost is repeated under the same rid.
+/// cm-quirks 4.4: a restart whose answer is lost is repeated under the same rid, and answered from the store.
 #[tokio::test]
 async fn x13_lost_restart() {
-    for fault in [Fault::LoseRequest, Fault::LoseAnswer] {
-        let chain = Chain::start(Profile::strict()).await;
-        chain
-            .cm
-            .script(Rule::once(When::Holds("xmpp:restart".into()), fault));
-        let mut client = chain.login().await;
-        echo(&mut client, 0..3).await;
-        chain.assert_faithful();
+    for (name, profile) in [
+        ("strict", Profile::strict()),
+        ("prosody", Profile::prosody()),
+        ("ejabberd", Profile::ejabberd()),
+        ("mongooseim", Profile::mongooseim()),
+        ("punjab", Profile::punjab()),
+        ("node-xmpp-bosh", Profile::node_xmpp_bosh()),
+    ] {
+        for fault in [Fault::LoseRequest, Fault::LoseAnswer] {
+            lost_restart(name, profile.clone(), fault).await;
+        }
     }
+}
+
+/// The same where no answer is kept (Tigase), or none to a restart (Openfire): one that never came is repeated all the
+/// same.
+#[tokio::test]
+async fn x13_lost_restart_request() {
+    for (name, profile) in [
+        ("openfire", Profile::openfire()),
+        ("tigase", Profile::tigase()),
+    ] {
+        lost_restart(name, profile, Fault::LoseRequest).await;
+    }
+}
+
+async fn lost_restart(name: &str, profile: Profile, fault: Fault) {
+    let told = format!("{name}: {fault:?}");
+    let profile = Profile {
+        strict_window: false,
+        ..profile
+    };
+    let chain = Chain::start(profile).await;
+    chain
+        .cm
+        .script(Rule::once(When::Holds("xmpp:restart".into()), fault));
+    let login = chain.login();
+    let mut client = tokio::time::timeout(Duration::from_secs(20), login)
+        .await
+        .expect(&told);
+    echo(&mut client, 0..3).await;
+    client.logout().await.unwrap();
 }
 
 /// Every connection cut again and again in the middle of a conversation.

@@ -95,6 +95,47 @@ impl Rig {
     }
 }
 
+/// T-33, B-59: a redirect to https changes how the proxy is used: from a request in absolute-form to CONNECT.
+#[tokio::test]
+async fn t33_a_redirect_to_https_asks_for_a_tunnel() {
+    let (plain, secure) = (Rig::new(false).await, Rig::new(true).await);
+    let url = secure.cm.url(HIDDEN);
+    plain.cm.script(Rule::times(
+        When::Always,
+        usize::MAX,
+        Fault::redirect("308 Permanent Redirect", &url),
+    ));
+    let proxy = HttpProxy::start(options(Some("secret")), HttpTrick::None).await;
+    let way = way(&format!("http://{}", proxy.addr()), Some("secret"));
+    let mut config = config(&plain.cm.url(HIDDEN), way);
+    for domain in config.domains.values_mut() {
+        domain.tls = Tls {
+            ca_file: secure.ca_file.clone(),
+            ..Tls::default()
+        };
+    }
+    let sidecar = Sidecar::start(config).await.unwrap();
+    let mut client = Client::login(sidecar.addrs()[0], &account("user"), Mechanism::Plain)
+        .await
+        .unwrap();
+    echo(&mut client, 0..20).await;
+    client.logout().await.unwrap();
+    assert_eq!(plain.cm.posts().len(), 1);
+    // Among them: nothing of the proxy's reaches the manager (P-05, P-07).
+    assert_eq!(secure.cm.violations(), Vec::<String>::new());
+    let heads = proxy.heads();
+    let port = secure.cm.addr().port();
+    let tunnel = format!("CONNECT {HIDDEN}:{port} HTTP/1.1\r\n");
+    assert!(
+        heads[0].starts_with(&format!("POST http://{HIDDEN}:")),
+        "{heads:?}"
+    );
+    assert!(
+        heads.len() > 1 && heads[1..].iter().all(|head| head.starts_with(&tunnel)),
+        "{heads:?}"
+    );
+}
+
 /// P-01, P-05, P-08, P-12: absolute-form with Basic on each request; the proxy alone resolves the name.
 #[tokio::test]
 async fn p01_absolute_form() {

@@ -307,14 +307,28 @@ async fn vanishes_while_busy(site: Site) {
     peer.message(&account.jid(), "while you were away")
         .await
         .unwrap();
+    let returned = match site {
+        Site::Prosody => None,
+        Site::Ejabberd => Some(peer.wait_for(|s| s.is("message", "error")).await.unwrap()),
+    };
     peer.ping().await.unwrap();
     let mut client = login(&xbosh, &account).await;
     client.available(None).await.unwrap();
-    if site == Site::Prosody {
-        client
-            .wait_for(|s| body(s).as_deref() == Some("while you were away"))
-            .await
-            .unwrap();
+    match site {
+        Site::Prosody => {
+            client
+                .wait_for(|s| body(s).as_deref() == Some("while you were away"))
+                .await
+                .unwrap();
+        }
+        // It has no offline storage here (mod_offline): the sender is told.
+        Site::Ejabberd => {
+            let returned = returned.expect("nothing kept and nothing returned");
+            assert_eq!(
+                returned.child_text("body").as_deref(),
+                Some("while you were away")
+            );
+        }
     }
     client.ping().await.unwrap();
     client.logout().await.unwrap();
@@ -449,14 +463,22 @@ async fn client_at_full_speed(site: Site, messages: usize) {
 
 /// A manager that stops answering for a while: the client goes on sending until it is slowed down, and everything
 /// arrives once the manager is back.
-#[tokio::test]
-async fn s25_prosody_that_stops_for_a_while() {
+async fn manager_that_stops_for_a_while(site: Site) {
     const MESSAGES: usize = 5000;
-    if !ready(Site::Prosody) {
+    if !ready(site) {
         return;
     }
-    let server = Prosody::start().unwrap();
-    let (account, peer) = walk::pair(&server, "waiter").await;
+    // One of its own: everybody would have to wait.
+    let (prosody, ejabberd) = match site {
+        Site::Prosody => (Some(Prosody::start().unwrap()), None),
+        Site::Ejabberd => (None, Some(Ejabberd::start().unwrap())),
+    };
+    let server: &dyn Server = match (&prosody, &ejabberd) {
+        (Some(prosody), _) => prosody,
+        (None, Some(ejabberd)) => ejabberd,
+        (None, None) => unreachable!(),
+    };
+    let (account, peer) = walk::pair(server, "waiter").await;
     let url = server.bosh_url(false, "127.0.0.1");
     let config = [Way::Direct.config(), domain_config(server.domain(), &url)];
     let xbosh = xbosh(&config.concat());
@@ -464,7 +486,12 @@ async fn s25_prosody_that_stops_for_a_while() {
     let to = peer.jid().to_owned();
     let (mut from_server, _to_server) = peer.split();
     let (_from_xbosh, mut to_xbosh) = client.split();
-    server.stop_for(Duration::from_secs(4)).unwrap();
+    let time = Duration::from_secs(4);
+    match (&prosody, &ejabberd) {
+        (Some(prosody), _) => prosody.stop_for(time).unwrap(),
+        (None, Some(ejabberd)) => ejabberd.stop_for(time).unwrap(),
+        (None, None) => unreachable!(),
+    }
     let sending = tokio::spawn(async move {
         let padding = "x".repeat(2000);
         for n in 0..MESSAGES {
@@ -514,6 +541,7 @@ both! {
     s50_vanishes: vanishes_while_busy;
     s49_vanishes_and_resumes: vanishes_and_resumes;
     b61_closes: closes_while_busy;
+    s25_manager_stops: manager_that_stops_for_a_while;
     s25_stops_reading: client_that_stops_reading;
     s25_full_speed: |site| client_at_full_speed(site, 20_000);
     #[ignore = "about a minute at full speed"]

@@ -1,17 +1,34 @@
 //! Many clients of both servers through one xbosh, some of which misbehave: the others notice nothing.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::JoinSet;
+use xbosh_testkit::client::Place;
+use xbosh_testkit::client::crowd::converse;
 use xbosh_testkit::client::rude::Rude;
-use xbosh_testkit::client::{Account, Client, Mechanism};
+use xbosh_testkit::client::tls::ClientTls;
+use xbosh_testkit::real::Sidecar;
 
-use crate::support::{Site, Way, domain_config, xbosh};
+use crate::support::{Site, Way, domain_config};
 
 /// Good clients of each server, and the messages that each sends to itself, one after another.
 const GOOD: usize = 20;
 const ROUNDS: usize = 20;
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// In the clear, inside TLS and through a Unix socket.
+fn places(xbosh: &Sidecar, domain: &str) -> [Place; 4] {
+    let file = xbosh.command(&["ca", "path", domain]).unwrap();
+    let pem = std::fs::read_to_string(file.trim_end()).unwrap();
+    [
+        xbosh.addr().into(),
+        Place::Tls(xbosh.addr(), ClientTls::starttls(&pem, domain)),
+        Place::Tls(xbosh.addr(), ClientTls::direct(&pem, domain)),
+        xbosh.path().as_path().into(),
+    ]
+}
 
 #[tokio::test]
 async fn one_misbehaving_delays_nobody() {
@@ -27,50 +44,42 @@ async fn one_misbehaving_delays_nobody() {
             &server.bosh_url(false, "127.0.0.1"),
         ));
     }
-    let xbosh = xbosh(&config);
+    let binary = Path::new(env!("CARGO_BIN_EXE_xbosh"));
+    let xbosh = Sidecar::start_unix(binary, &config).unwrap();
+
+    let mut good = Vec::new();
+    for site in sites {
+        let account = site.server().add_account("fiftieth").unwrap();
+        let places = places(&xbosh, site.server().domain());
+        let places = places.iter().cycle().take(GOOD);
+        good.extend(places.map(|place| (place.clone(), account.clone(), None)));
+    }
+    converse(good.clone(), 1, DEADLINE).await;
+    let quiet = converse(good.clone(), ROUNDS, DEADLINE).await;
 
     let mut rude = JoinSet::new();
     let (begun, mut begins) = unbounded_channel();
     for site in sites {
         let account = site.server().add_account("rude").unwrap();
+        let [plain, starttls, direct, socket] = places(&xbosh, site.server().domain());
         for kind in Rude::ALL {
-            rude.spawn(kind.misbehave(xbosh.addr(), account.clone(), begun.clone()));
+            rude.spawn(kind.misbehave(plain.clone(), account.clone(), begun.clone()));
+        }
+        for (place, kind) in [
+            (starttls, Rude::NeverReads),
+            (direct, Rude::Reconnects),
+            (socket.clone(), Rude::NeverReads),
+            (socket, Rude::EndlessStanza),
+        ] {
+            rude.spawn(kind.misbehave(place, account.clone(), begun.clone()));
         }
     }
-    for _ in 0..2 * Rude::ALL.len() {
+    for _ in 0..rude.len() {
         begins.recv().await.unwrap();
     }
 
-    let mut good = JoinSet::new();
-    for site in sites {
-        let account = site.server().add_account("fiftieth").unwrap();
-        for number in 0..GOOD {
-            good.spawn(converse(xbosh.addr(), account.clone(), number));
-        }
-    }
-    let all = async {
-        while let Some(done) = good.join_next().await {
-            done.unwrap();
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(120), all)
-        .await
-        .expect("a good client is kept waiting");
+    let noisy = converse(good, ROUNDS, DEADLINE).await;
     assert!(rude.try_join_next().is_none(), "they are still at it");
     rude.abort_all();
-}
-
-async fn converse(xbosh: std::net::SocketAddr, account: Account, number: usize) {
-    let mut client = Client::login(xbosh, &account, Mechanism::Scram)
-        .await
-        .unwrap();
-    client.set_deadline(Duration::from_secs(60));
-    let to = client.jid().to_owned();
-    for round in 0..ROUNDS {
-        let text = format!("{number}: {round}");
-        client.message(&to, &text).await.unwrap();
-        let back = client.wait_for(|s| s.name() == "message").await.unwrap();
-        assert_eq!(back.child_text("body"), Some(text));
-    }
-    client.logout().await.unwrap();
+    noisy.assert_like(&quiet);
 }

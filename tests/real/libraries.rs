@@ -90,6 +90,14 @@ async fn chat(library: Library, site: Site, name: &str) {
     }
 }
 
+/// slixmpp, on direct TCP.
+pub(crate) async fn slixmpp(site: Site, xbosh: &Sidecar, name: &str) {
+    match Library::Slixmpp.command() {
+        Ok(command) => converse(command, site, xbosh, name).await,
+        Err(why) => skipped(&why),
+    }
+}
+
 /// slixmpp, through xbosh's Unix socket.
 pub(crate) async fn slixmpp_on(socket: &Path, site: Site, xbosh: &Sidecar, name: &str) {
     match Library::Slixmpp.command() {

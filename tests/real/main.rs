@@ -13,11 +13,13 @@
 
 mod check;
 mod clients;
+mod deaths;
 mod ends;
 mod failures;
 mod faults;
 mod fifty;
 mod ghost;
+mod haproxy;
 mod harness;
 mod http2;
 mod keys;
@@ -25,6 +27,7 @@ mod libraries;
 mod local_tls;
 mod managed;
 mod matrix;
+mod no_settings;
 mod passthrough;
 mod proxy_auth;
 mod resume_libraries;

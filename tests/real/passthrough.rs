@@ -2,9 +2,10 @@
 //! logins of old clients. On servers of their own, since some of it changes what servers do with messages.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use xbosh_testkit::client::raw::Raw;
-use xbosh_testkit::client::{Account, Client, Mechanism, Stanza};
+use xbosh_testkit::client::{Account, Client, ClientError, Mechanism, Stanza};
 use xbosh_testkit::real::{Ejabberd, Prosody, Server, Sidecar};
 
 use crate::support::{Site, Way, domain_config, xbosh};
@@ -12,7 +13,7 @@ use crate::walk;
 
 /// `modules_enabled` again: the later one counts. The component answers for uploads.
 const PROSODY_SETTINGS: &str = r#"
-    modules_enabled = { "roster"; "saslauth"; "tls"; "disco"; "ping"; "carbons"; "mam"; "smacks"; "register_ibr"; "bosh"; "csi_simple"; "legacyauth" }
+    modules_enabled = { "roster"; "saslauth"; "tls"; "disco"; "ping"; "carbons"; "mam"; "smacks"; "register_ibr"; "bosh"; "csi_simple"; "csi_witness"; "legacyauth" }
     Component "upload.xmpp.test" "http_file_share"
 "#;
 const EJABBERD_MODULES: &str = ", mod_mam: {default: always, assume_mam_usage: true}, mod_client_state: {}, \
@@ -159,7 +160,19 @@ async fn archive(site: Site) {
     assert_eq!(found, ["number 0", "number 1", "number 2"]);
 }
 
-/// XEP-0352: an inactive client's presence waits at the server until something important comes, or it is active.
+/// What Prosody has logged of this client's state, in order.
+fn states_in_log(jid: &str) -> Vec<String> {
+    let prosody = LazyLock::force(&PROSODY).as_ref().unwrap();
+    let log = prosody.log();
+    let of = |line: &str| {
+        let (state, of) = line.split_once("client state ")?.1.split_once(": ")?;
+        (of.trim() == jid).then(|| state.to_owned())
+    };
+    log.lines().filter_map(of).collect()
+}
+
+/// XEP-0352: what an inactive client says of itself reaches the server before anything that it says afterwards. Presence
+/// for it then waits at ejabberd, which keeps the last one; Prosody lets all of it through over BOSH, so that its log says.
 async fn client_state(site: Site) {
     let Some((server, xbosh)) = before(site) else {
         return;
@@ -167,43 +180,65 @@ async fn client_state(site: Site) {
     let (account, mut peer) = walk::pair(server, "idle").await;
     let mut client = login(&xbosh, &account).await;
     client.available(None).await.unwrap();
+    // Another resource, which stays active: what it has been sent, the server has worked off.
+    let mut witness = login(&xbosh, &account).await;
+    witness.available(None).await.unwrap();
+    witness.ping().await.unwrap();
     client.ping().await.unwrap();
     client
         .send("<inactive xmlns='urn:xmpp:csi:0'/>")
         .await
         .unwrap();
-    // Answered behind it: the server has read it. Again, since Prosody may pause a connection with an answer.
-    for _ in 0..3 {
-        client.ping().await.unwrap();
-    }
-    let jid = client.jid().to_owned();
-    for show in ["chat", "away", "dnd"] {
-        peer.send(&format!(
-            "<presence to='{jid}'><show>{show}</show></presence>"
-        ))
+    // Behind it, and not answered: any answer would let the rest through.
+    client.message(peer.jid(), "I am idle").await.unwrap();
+    peer.wait_for(|s| s.child_text("body").as_deref() == Some("I am idle"))
         .await
         .unwrap();
+    let jids = [client.jid().to_owned(), witness.jid().to_owned()];
+    for show in ["chat", "away", "dnd"] {
+        for jid in &jids {
+            peer.send(&format!(
+                "<presence to='{jid}'><show>{show}</show></presence>"
+            ))
+            .await
+            .unwrap();
+        }
     }
-    // The server has them all before anything important.
     peer.ping().await.unwrap();
+    let is_shown = |stanza: &Stanza| stanza.child_text("show").is_some();
+    for expected in ["chat", "away", "dnd"] {
+        let presence = witness.wait_for(is_shown).await.unwrap();
+        assert_eq!(presence.child_text("show").as_deref(), Some(expected));
+    }
+    match site {
+        Site::Prosody => assert_eq!(states_in_log(client.jid()), ["inactive"]),
+        Site::Ejabberd => {
+            client.set_deadline(Duration::from_secs(1));
+            match client.wait_for(is_shown).await {
+                Err(ClientError::Timeout(..)) => {}
+                early => panic!("it is to wait: {early:?}"),
+            }
+            client.set_deadline(Duration::from_secs(10));
+        }
+    }
     client
         .send("<active xmlns='urn:xmpp:csi:0'/>")
         .await
         .unwrap();
     let mut shows = Vec::new();
     while shows.last().map(String::as_str) != Some("dnd") {
-        let presence = client
-            .wait_for(|s| s.child_text("show").is_some())
-            .await
-            .unwrap();
+        let presence = client.wait_for(is_shown).await.unwrap();
         shows.extend(presence.child_text("show"));
     }
-    // ejabberd keeps the last of them only, which shows that they waited; Prosody keeps all.
     let expected: &[&str] = match site {
         Site::Prosody => &["chat", "away", "dnd"],
         Site::Ejabberd => &["dnd"],
     };
     assert_eq!(shows, expected);
+    client.ping().await.unwrap();
+    if site == Site::Prosody {
+        assert_eq!(states_in_log(client.jid()), ["inactive", "active"]);
+    }
     client.logout().await.unwrap();
 }
 
@@ -246,7 +281,7 @@ async fn old_login(site: Site) {
 
 async fn log_in_as_of_old(domain: &str, xbosh: &Sidecar, account: &Account) {
     let mut client = Raw::connect(xbosh.addr()).await.unwrap();
-    client.set_deadline(std::time::Duration::from_secs(60));
+    client.set_deadline(Duration::from_secs(60));
     client
         .send(format!("<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='{domain}'>"))
         .await

@@ -91,7 +91,7 @@ impl Client {
         if !self.seen.insert(number) {
             return Err(format!("d{number} came again"));
         }
-        if excuses.disorder {
+        if excuses.disorder_down {
             self.expected = self.expected.max(number + 1);
             return Ok(self.step(element.local(), session));
         }

@@ -1,13 +1,15 @@
 //! The real session core against model connection managers, over a model network, on a clock of its own.
 //!
 //! A seed decides everything, so a failure can be looked at again:
-//! `XBOSH_SIM_SEED=prosody-losses-123 cargo test --test simulation`.
+//! `XBOSH_SIM_SEED=prosody-losses-123 cargo test --test simulation`. A failure names its seeds, and a seed that stands for
+//! nothing is an error.
 //! `XBOSH_SIM_SECONDS=600 cargo test --test simulation` runs fresh seeds for so long, each test by itself.
 //! `XBOSH_SIM_RUNS=20000` sets how many seeds an ordinary run takes.
 //!
 //! Checked: every stanza goes through once and in order in both directions, whatever the network does; the session
 //! ends, and for a reason; the requests are what the protocol allows (`oracle`). Where a manager makes this
-//! impossible (it loses what was lost on the way, or breaks), nothing may be doubled or swapped all the same.
+//! impossible (it loses what was lost on the way, or breaks), nothing may be doubled or swapped all the same. Nothing
+//! excuses a stanza that is confirmed before the server has it.
 
 #![allow(
     clippy::unwrap_used,

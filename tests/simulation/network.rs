@@ -16,6 +16,8 @@ pub(crate) struct Flight {
     pub(crate) ended: Option<Time>,
     /// Something went wrong with it.
     pub(crate) spoilt: bool,
+    /// The shell may never say what became of it.
+    pub(crate) stuck: bool,
     pub(crate) restart: bool,
 }
 
@@ -67,7 +69,32 @@ pub(crate) enum Event {
     Server(usize, crate::manager::Later),
     Act(crate::plan::Act),
     Finish,
+    /// The machine has slept for so long.
+    Wake(Time),
     GiveUp,
+}
+
+impl Event {
+    /// Whether it happens at the client, which may be asleep.
+    pub(crate) fn needs_the_client(&self) -> bool {
+        match self {
+            Self::Written(_)
+            | Self::Repeated(_)
+            | Self::Fails(..)
+            | Self::Gateway(..)
+            | Self::Answer(..)
+            | Self::Say(_)
+            | Self::Act(_)
+            | Self::Finish
+            | Self::Breaks(..)
+            | Self::GiveUp => true,
+            Self::Arrives(_)
+            | Self::Cut(_)
+            | Self::CloseSeen(_)
+            | Self::Server(..)
+            | Self::Wake(_) => false,
+        }
+    }
 }
 
 /// What the client is told of a broken attempt.

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use sha1::{Digest as _, Sha1};
 
 use crate::manager::Kind;
+use crate::plan::Plan;
 use crate::request::Request;
 use crate::{SECOND, Time};
 
-/// Requests that every model manager allows.
-const REQUESTS: usize = 2;
 /// Requests that are remembered, answered or not: more than can be asked for again.
 const REMEMBERED: usize = 16;
 
@@ -25,10 +25,19 @@ struct Sent {
 /// The judge of one client.
 pub(crate) struct Oracle {
     kind: Kind,
+    /// Requests that may be unanswered.
+    requests: usize,
+    keyed: bool,
+    /// What the next key's hash must be.
+    expected_key: Option<String>,
+    /// When the last whole answer came, and whether nothing was inside.
+    last_answer: (Time, bool),
     open: bool,
     bound: bool,
     sent: BTreeMap<u64, Sent>,
     last_send: Time,
+    /// When a request went out that was no repeat.
+    last_new: Time,
     ending_since: Option<Time>,
     terminated: bool,
     /// The terminate request went out as one more than allowed.
@@ -36,13 +45,18 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
-    pub(crate) fn new(kind: Kind) -> Self {
+    pub(crate) fn new(plan: &Plan) -> Self {
         Self {
-            kind,
+            kind: plan.kind,
+            requests: if plan.polling { 1 } else { 2 },
+            keyed: plan.keys,
+            expected_key: None,
+            last_answer: (0, false),
             open: false,
             bound: false,
             sent: BTreeMap::new(),
             last_send: 0,
+            last_new: 0,
             ending_since: None,
             terminated: false,
             squeezed: false,
@@ -68,7 +82,8 @@ impl Oracle {
     }
 
     /// A whole answer of the manager was handed to the client.
-    pub(crate) fn answered(&mut self, rid: u64) {
+    pub(crate) fn answered(&mut self, rid: u64, empty: bool, now: Time) {
+        self.last_answer = (now, empty);
         if let Some(sent) = self.sent.get_mut(&rid) {
             sent.answered = true;
         }
@@ -122,6 +137,7 @@ impl Oracle {
         if !request.strange.is_empty() {
             return Err(format!("rid {rid} has {:?}", request.strange));
         }
+        self.keys(request)?;
         if let Some((last, _)) = self.sent.last_key_value()
             && rid != last + 1
         {
@@ -134,8 +150,9 @@ impl Oracle {
             self.window(request, now)?;
             self.ack(request)?;
         }
+        self.last_new = now;
         self.terminated |= request.terminate;
-        self.squeezed |= request.terminate && self.unanswered() >= REQUESTS;
+        self.squeezed |= request.terminate && self.unanswered() >= self.requests;
         let sent = Sent {
             body: body.clone(),
             answered: false,
@@ -158,25 +175,52 @@ impl Oracle {
         }
         let unanswered = self.unanswered();
         let waited = self.ending_since.is_some_and(|at| now >= at + 2 * SECOND);
-        let allowed = REQUESTS + usize::from(request.terminate && waited);
+        let allowed = self.requests + usize::from(request.terminate && waited);
         if unanswered >= allowed {
             return Err(format!("rid {rid} beside {unanswered} unanswered requests"));
         }
+        // XEP-0124 section 12: an empty answer is not followed by a poll sooner than `polling`, unless the session
+        // would end first.
+        let (answered, empty) = self.last_answer;
+        let soonest = self.last_send + self.kind.polling() * SECOND;
+        let latest = answered + self.kind.inactivity() * SECOND * 9 / 10;
+        if self.requests == 1 && request.is_empty() && empty && now < soonest.min(latest) {
+            return Err(format!("rid {rid} polls too soon"));
+        }
         // Before binding a parked reply may be waiting for the older request's answer (T-17).
         // Tigase is made to answer before the next payload goes out.
-        let pause = match self.bound && self.kind != Kind::Tigase {
-            true => (self.kind.polling() + 1) * SECOND,
-            false if self.bound => 0,
-            // After two seconds, which the repeat of another may have used up in part.
-            false => SECOND,
+        let soonest = match self.bound {
+            true if self.kind == Kind::Tigase => 0,
+            true => self.last_send + (self.kind.polling() + 1) * SECOND,
+            false => self.last_new + 2 * SECOND,
         };
-        if request.is_empty() && unanswered > 0 && now < self.last_send + pause {
+        if request.is_empty() && unanswered > 0 && now < soonest {
             return Err(format!(
                 "empty rid {rid} beside an unanswered request, {} ms after the last",
                 (now - self.last_send) / crate::MILLI
             ));
         }
         Ok(())
+    }
+
+    /// XEP-0124 section 15: each key is what the one before it was made from. A creation request begins anew.
+    fn keys(&mut self, request: &Request) -> Result<(), String> {
+        let (rid, key, new) = (request.rid, &request.key, &request.new_key);
+        let expected = self.expected_key.take().filter(|_| !request.is_creation());
+        let hash = |key: &String| -> String {
+            let digest = Sha1::digest(key);
+            digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        };
+        let right = match (self.keyed, &expected) {
+            (false, _) => key.is_none() && new.is_none(),
+            (true, None) => request.is_creation() && key.is_none() && new.is_some(),
+            (true, Some(expected)) => key.as_ref().map(hash).as_ref() == Some(expected),
+        };
+        self.expected_key = new.as_ref().or(key.as_ref()).cloned();
+        match right {
+            true => Ok(()),
+            false => Err(format!("rid {rid} has a wrong key")),
+        }
     }
 
     /// XEP-0124 section 9.2. An empty answer to a request that went out often may be held in doubt, and then does

@@ -89,6 +89,16 @@ pub(crate) enum Act {
     Full,
     /// The client takes again.
     Room,
+    /// The client waits to hear that what it said has arrived, or does not any more.
+    Confirm(bool),
+    /// The client says that it is inactive.
+    Inactive,
+    /// The network may be better than it was.
+    Hurry,
+    /// The machine's address changed: every connection is renewed.
+    Renew,
+    /// The machine sleeps for so long, and all connections die meanwhile.
+    Sleep(Time),
 }
 
 /// How the session ends.
@@ -122,6 +132,12 @@ pub(crate) struct Plan {
     /// The box that cuts answers 504; otherwise it just closes.
     pub(crate) cut_answers: bool,
     pub(crate) wait: u64,
+    /// The manager holds nothing and allows one request at a time (XEP-0124 section 12).
+    pub(crate) polling: bool,
+    /// Requests carry the keys of a key sequence (section 15).
+    pub(crate) keys: bool,
+    /// The harness misreads what is confirmed by so many stanzas, so that the checks are seen to bite.
+    pub(crate) misread: i32,
     pub(crate) max_body: usize,
     pub(crate) acts: Vec<(Time, Act)>,
     pub(crate) ending: Ending,
@@ -167,6 +183,8 @@ impl Plan {
             Ending::Server,
         ]);
         let acts = acts(r, length, kind, scenario);
+        // Tigase gives a poll ten seconds, and ends the session after as many: nothing may be lost there.
+        let polling = r.chance(100) && (kind != Kind::Tigase || scenario == Scenario::Calm);
         Self {
             kind,
             scenario,
@@ -182,6 +200,9 @@ impl Plan {
             cut,
             cut_answers: r.chance(500),
             wait: r.pick(&[55, 55, 20]),
+            polling,
+            keys: r.chance(200),
+            misread: 0,
             max_body: r.pick(&[65_536, 65_536, 700]),
             acts,
             ending,
@@ -201,12 +222,19 @@ fn acts(r: &mut Random, length: Time, kind: Kind, scenario: Scenario) -> Vec<(Ti
             8 if eager => r.range(0, 500) * MILLI,
             _ => r.range(5, 150) * SECOND,
         };
-        let act = match r.range(0, 19) {
+        let act = match r.range(0, 24) {
             0..=6 => Act::Say(1),
             7..=9 => Act::Say(r.range(2, 12)),
             10 => Act::SayAlone,
             11..=15 => Act::Push(1),
             16..=18 => Act::Push(r.range(2, 20)),
+            19 | 20 => Act::Confirm(r.chance(700)),
+            21 => r.pick(&[Act::Hurry, Act::Inactive]),
+            22 if scenario == Scenario::Losses && r.chance(500) => match r.range(0, 9) {
+                0..=4 => Act::Renew,
+                5..=8 => Act::Sleep(r.range(100, kind.inactivity() * 400) * MILLI),
+                _ => Act::Sleep(r.range(kind.inactivity(), kind.inactivity() * 4) * SECOND),
+            },
             _ if scenario == Scenario::Losses => {
                 acts.push((at, Act::Full));
                 at += r.range(100, kind.inactivity() * 500) * MILLI;

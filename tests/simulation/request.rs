@@ -13,8 +13,12 @@ pub(crate) struct Request {
     pub(crate) rid: u64,
     pub(crate) sid: Option<String>,
     pub(crate) ack: Option<u64>,
+    /// What is asked for at creation.
+    pub(crate) wait: Option<u64>,
     pub(crate) terminate: bool,
     pub(crate) restart: bool,
+    pub(crate) key: Option<String>,
+    pub(crate) new_key: Option<String>,
     /// Attributes that this client never sends.
     pub(crate) strange: Vec<String>,
     pub(crate) stanzas: Vec<Up>,
@@ -44,8 +48,11 @@ impl Request {
             rid: 0,
             sid: None,
             ack: None,
+            wait: None,
             terminate: false,
             restart: false,
+            key: None,
+            new_key: None,
             strange: Vec::new(),
             stanzas: stanzas(inner)?,
             inner: inner.to_owned(),
@@ -56,11 +63,13 @@ impl Request {
             match name.trim().trim_end_matches('=') {
                 "rid" => request.rid = number(value)?,
                 "sid" => request.sid = Some(value.to_owned()),
+                "wait" => request.wait = Some(number(value)?),
                 "ack" => request.ack = Some(number(value)?),
+                "key" => request.key = Some(value.to_owned()),
+                "newkey" => request.new_key = Some(value.to_owned()),
                 "type" if value == "terminate" => request.terminate = true,
                 "xmpp:restart" if value == "true" => request.restart = true,
-                "xmlns" | "xmlns:xmpp" | "to" | "ver" | "wait" | "hold" | "xml:lang"
-                | "xmpp:version" => {}
+                "xmlns" | "xmlns:xmpp" | "to" | "ver" | "hold" | "xml:lang" | "xmpp:version" => {}
                 other => request.strange.push(format!("{other}='{value}'")),
             }
         }

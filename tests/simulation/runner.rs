@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::manager::Kind;
+use crate::manager::{KINDS, Kind};
 use crate::plan::{Plan, Scenario};
 use crate::world::World;
 
@@ -39,9 +39,13 @@ fn one(kind: Kind, scenario: Scenario, seed: u64, gambles: &mut usize) -> Option
 pub(crate) fn many(kind: Kind, scenario: Scenario) {
     let var = |name: &str| std::env::var(name).ok();
     if let Some(name) = var("XBOSH_SIM_SEED") {
-        let prefix = format!("{}-{}-", kind.name(), scenario.name());
-        if let Some(seed) = name.strip_prefix(&prefix) {
-            replay(kind, scenario, seed.parse().expect("the seed is a number"));
+        match parse(&name) {
+            Ok((wanted, of, seed)) if (wanted, of) == (kind, scenario) => {
+                replay(kind, scenario, seed);
+            }
+            // Another test's.
+            Ok(_) => {}
+            Err(what) => panic!("XBOSH_SIM_SEED={name}: {what}"),
         }
         return;
     }
@@ -69,6 +73,25 @@ pub(crate) fn many(kind: Kind, scenario: Scenario) {
         scenario.name()
     );
     report(kind, scenario, failed);
+}
+
+/// What a name like `prosody-losses-123` stands for.
+pub(crate) fn parse(name: &str) -> Result<(Kind, Scenario, u64), String> {
+    let usage = "it is MANAGER-SCENARIO-NUMBER, like prosody-losses-123";
+    let mut parts = name.split('-');
+    let (Some(manager), Some(scenario), Some(number), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(usage.into());
+    };
+    let kind = KINDS.into_iter().find(|kind| kind.name() == manager);
+    let scenarios = [Scenario::Losses, Scenario::Cuts, Scenario::Calm];
+    let of = scenarios.into_iter().find(|of| of.name() == scenario);
+    let seed = number.parse().ok();
+    let kind = kind.ok_or_else(|| format!("there is no manager {manager}; {usage}"))?;
+    let of = of.ok_or_else(|| format!("there is no scenario {scenario}; {usage}"))?;
+    let seed = seed.ok_or_else(|| format!("{number} is not a number; {usage}"))?;
+    Ok((kind, of, seed))
 }
 
 /// Random seeds until the time is over.

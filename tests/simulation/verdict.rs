@@ -3,18 +3,23 @@
 use xbosh::bosh::{Cause, CloseReason};
 
 use crate::manager::{Kind, Note};
+use crate::network::Flight;
 use crate::plan::{Ending, Scenario};
 use crate::world::{Outcome, World};
-use crate::{SECOND, Time};
+use crate::{MILLI, SECOND, Time};
 
 impl World {
     pub(crate) fn note(&mut self, note: Note) {
         match note {
-            Note::Stalled | Note::Unkept => self.excuses.death = true,
+            // Only jitter above the gap that the client leaves, or a loss, puts one request before another.
+            Note::Stalled => {
+                self.excuses.death |= self.plan.jitter > 25 * MILLI || self.was_troubled();
+            }
+            Note::Unkept => self.excuses.death |= self.was_troubled(),
             // Nobody can know what a manager has put aside: `runner` sees to it that this stays rare.
-            Note::ParkedAgain => {
-                self.gambled = !self.repeated_by_shell;
-                self.excuses.death = true;
+            Note::ParkedAgain(rid) => {
+                self.gambled |= !self.repeated_by_shell.contains(&rid);
+                self.excuses.death |= self.was_troubled();
             }
             // A middle box closed the connection of a held request, which Openfire takes for the client's will.
             Note::Forgotten if self.plan.kind == Kind::Openfire => {
@@ -22,19 +27,43 @@ impl World {
                 self.excuses.death = true;
             }
             Note::Masked => self.excuses.loss = true,
-            Note::Inactive => self.excuses.death |= self.was_cut_off(),
-            Note::Overtaken => self.excuses.disorder = true,
+            Note::Inactive => self.excuses.death |= self.was_cut_off() || self.overslept(),
+            Note::Overtaken => {
+                self.excuses.disorder_up = true;
+                self.excuses.disorder_down = true;
+            }
+            Note::Reordered => self.excuses.disorder_down = true,
             Note::Skipped | Note::Forgotten | Note::Overactive => {}
         }
     }
 
-    /// Whether the network kept the client from being heard for most of `inactivity`.
+    /// Whether anything went wrong on the way so far.
+    fn was_troubled(&self) -> bool {
+        self.flights.iter().any(|flight| flight.spoilt)
+    }
+
+    /// Whether the client slept for most of `inactivity`.
+    fn overslept(&self) -> bool {
+        let silence = self.plan.kind.inactivity() * SECOND;
+        let start = self.now.saturating_sub(silence);
+        let within =
+            |(from, to): &(Time, Time)| to.min(&self.now).saturating_sub(*from.max(&start));
+        self.sleeps.iter().map(within).sum::<Time>() * 2 >= silence
+    }
+
+    /// Whether the network kept the client from being heard for most of `inactivity`, and not by one attempt alone:
+    /// the repeat of that has to come in time. Tigase's `inactivity` leaves no time for one.
     fn was_cut_off(&self) -> bool {
         if self.plan.scenario != Scenario::Losses {
             return false;
         }
         let silence = self.plan.kind.inactivity() * SECOND;
-        self.spoilt_since(self.now.saturating_sub(silence)) * 2 >= silence
+        let start = self.now.saturating_sub(silence);
+        let since = |flight: &&Flight| flight.ended.is_none_or(|at| at > start);
+        let spoilt = self.flights.iter().filter(|f| f.spoilt).filter(since);
+        let stuck = spoilt.clone().any(|f| f.stuck);
+        let repeated = stuck || spoilt.count() > 1 || self.plan.kind == Kind::Tigase;
+        repeated && self.spoilt_since(start) * 2 >= silence
     }
 
     /// How much of the time since then an attempt was under way that the network has spoilt.
@@ -64,7 +93,7 @@ impl World {
             if processed[..at].contains(&number) {
                 return Err(format!("u{number} was processed again"));
             }
-            if excuses.disorder {
+            if excuses.disorder_up {
                 continue;
             }
             let expected = at.checked_sub(1).map_or(0, |before| processed[before] + 1);
@@ -159,7 +188,8 @@ impl World {
     fn judge_giving_up(&mut self, cause: &Cause) -> Outcome {
         let what = format!("it gave up: {cause:?}");
         if self.sid.is_none() {
-            return match self.flights.iter().all(|f| f.spoilt) {
+            // A session whose manager is too impatient for the first `wait` is asked for a second time.
+            return match self.flights.iter().rev().take(3).all(|f| f.spoilt) {
                 true => Ok(()),
                 false => Err(what),
             };
@@ -173,8 +203,8 @@ impl World {
         }
         // Tigase gives ten seconds, and takes an empty request for nothing sooner than after eleven (B-39): a
         // session whose polls are cut or lost twice before that cannot be asked whether it lives.
-        let hopeless = self.plan.kind == Kind::Tigase;
-        match hopeless || self.was_cut_off() {
+        let hopeless = self.plan.kind == Kind::Tigase && self.was_troubled();
+        match hopeless || self.was_cut_off() || self.overslept() {
             true => Ok(()),
             false => Err(what),
         }

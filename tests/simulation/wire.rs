@@ -33,6 +33,7 @@ impl World {
             sent: self.now,
             ended: None,
             spoilt: fault.is_some(),
+            stuck: false,
             restart: request.restart,
         });
         if let Some(fault) = fault {
@@ -101,6 +102,7 @@ impl World {
                 return;
             }
             Some(Fault::Stuck) => {
+                self.flights[flight].stuck = true;
                 if self.random.chance(900) {
                     let at = self.now + 10 * SECOND;
                     self.at(at, Event::Fails(flight, FailureKind::CmUnreachable, false));
@@ -125,7 +127,8 @@ impl World {
                 self.at(later, Event::Arrives(conn));
             }
             Some(Fault::ShellRepeats) => {
-                self.repeated_by_shell = true;
+                let rid = self.flights[flight].key.rid;
+                self.repeated_by_shell.insert(rid.0);
                 self.conns[conn].fate = Fate::Vanishes;
                 if self.random.chance(500) {
                     self.at(arrival, Event::Arrives(conn));
@@ -176,17 +179,27 @@ impl World {
             .filter(|c| c.arrived && self.flights[c.flight].key.rid == key.rid);
         let (count, hidden) = copies.fold((0, false), |(n, hidden), c| (n + 1, hidden | c.hidden));
         if count > 1 && hidden {
-            self.excuses.loss = true;
-            self.excuses.death = true;
+            self.excuse_hidden_copy();
         }
         let body = self.flights[flight].body.clone();
         let request = request::Request::read(&body)?;
-        self.manager
-            .request(conn, &request, self.plan.wait, self.now);
+        self.manager.request(conn, &request, self.now);
         if let Some(cut) = self.plan.cut {
             self.at(self.now + cut, Event::Cut(conn));
         }
         Ok(())
+    }
+
+    /// A request came twice or more, and its sender knows nothing of it. Prosody repeats its answer or lets the newer
+    /// copy have it, and Tigase takes the second for a poll: neither is an excuse.
+    fn excuse_hidden_copy(&mut self) {
+        match self.plan.kind {
+            Kind::Prosody | Kind::Tigase => {}
+            // cm-quirks 4.1: a copy of what is put aside, or one that comes when its rid is long past, ends the session.
+            Kind::Ejabberd | Kind::MongooseIm => self.excuses.death = true,
+            // The 4.2 family: the first copy's empty answer stands for what the second was given.
+            Kind::Openfire => self.excuses.loss = true,
+        }
     }
 
     fn lose_on_the_way(&mut self, conn: usize) {
@@ -229,7 +242,8 @@ impl World {
             )
         });
         if managers {
-            self.oracle.answered(key.rid.0);
+            let empty = !body.contains("</body>");
+            self.oracle.answered(key.rid.0, empty, self.now);
             self.last_answer = self.now;
         }
         let reply = HttpReply {

@@ -1,11 +1,12 @@
 //! One run: a real session, a model manager, the network between them, and a clock that jumps from event to event.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use xbosh::bosh::session::Phase;
 use xbosh::bosh::{
-    CloseReason, Event as Told, Options, PayloadClass, RequestKey, Requested, Rid, Session,
+    CloseReason, Event as Told, KeySeed, Options, PayloadClass, RequestKey, Requested, Rid,
+    Session, Way,
 };
 use xbosh::xml::Limits;
 
@@ -13,7 +14,7 @@ use crate::client::{Client, Step};
 use crate::manager::Manager;
 use crate::network::{Conn, Event, Flight};
 use crate::oracle::Oracle;
-use crate::plan::{Act, Ending, Plan};
+use crate::plan::{Act, Ending, Fault, Plan};
 use crate::random::Random;
 use crate::{MILLI, SECOND, Time};
 
@@ -55,8 +56,18 @@ pub(crate) struct World {
     pub(crate) last_answer: Time,
     /// When something went missing in a session that was not ending.
     pub(crate) gap_since: Option<Time>,
-    /// The sender wrote a request again by itself.
-    pub(crate) repeated_by_shell: bool,
+    /// Requests that the sender wrote again by itself.
+    pub(crate) repeated_by_shell: HashSet<u64>,
+    /// Stanzas of the client that the session says have arrived.
+    pub(crate) confirmed: u32,
+    /// The client waits to hear of them.
+    confirming: bool,
+    /// Time that the client's clock has missed.
+    slept: Time,
+    /// When the machine wakes up.
+    asleep_until: Time,
+    /// All its sleeps, from when to when.
+    pub(crate) sleeps: Vec<(Time, Time)>,
     /// The session ended because of something that the client could not know.
     pub(crate) gambled: bool,
     /// The server's last words had somebody to hear them.
@@ -72,8 +83,10 @@ pub(crate) struct Excuses {
     pub(crate) loss: bool,
     /// The session may end by itself.
     pub(crate) death: bool,
-    /// Stanzas may be swapped.
-    pub(crate) disorder: bool,
+    /// The client's stanzas may be swapped.
+    pub(crate) disorder_up: bool,
+    /// The server's stanzas may be swapped.
+    pub(crate) disorder_down: bool,
 }
 
 impl World {
@@ -82,7 +95,12 @@ impl World {
         let base = Instant::now();
         let random = Random::new(plan.seed.wrapping_mul(31) ^ plan.kind as u64);
         let options = Options {
-            key_seed: None,
+            // Otherwise nobody could tell that an empty answer was not meant for us.
+            way: Way {
+                repeats: plan.faults.contains(&Fault::BoxRepeats),
+                swallows: false,
+            },
+            key_seed: plan.keys.then(|| KeySeed::new([plan.seed as u8; 32])),
             requested: Requested {
                 to: "example.org".into(),
                 from: None,
@@ -94,6 +112,7 @@ impl World {
                 xmpp_version: true,
             },
             max_body_bytes: plan.max_body,
+            https: false,
             buffer_bytes: 4 << 20,
             limits: Limits {
                 max_element_bytes: 1 << 20,
@@ -111,10 +130,10 @@ impl World {
             events: BTreeMap::new(),
             order: 0,
             session: Session::new(options, base),
-            manager: Manager::new(plan.kind, plan.mutation),
+            manager: Manager::new(&plan),
             flights: Vec::new(),
             conns: Vec::new(),
-            oracle: Oracle::new(plan.kind),
+            oracle: Oracle::new(&plan),
             client: Client::new(),
             sid: None,
             closed: None,
@@ -126,7 +145,12 @@ impl World {
             judged: 0,
             last_answer: 0,
             gap_since: None,
-            repeated_by_shell: false,
+            repeated_by_shell: HashSet::new(),
+            confirmed: 0,
+            confirming: false,
+            slept: 0,
+            asleep_until: 0,
+            sleeps: Vec::new(),
             gambled: false,
             heard: false,
             trace: traced.then(Vec::new),
@@ -184,15 +208,20 @@ impl World {
         self.events.insert((time, self.order), event);
     }
 
+    /// The client's clock, which stands still while the machine sleeps.
     pub(crate) fn instant(&self) -> Instant {
-        self.base + Duration::from_micros(self.now)
+        self.base + Duration::from_micros(self.now - self.slept)
     }
 
     fn session_due(&self) -> Option<Time> {
+        if self.asleep() {
+            return None;
+        }
         let due = self.session.poll_timeout()?;
         let past = due.saturating_duration_since(self.base);
         // Rounded up: a timer never fires early.
-        Some((past.as_nanos().div_ceil(1000) as Time).max(self.now))
+        let past = past.as_nanos().div_ceil(1000) as Time;
+        Some((past + self.slept).max(self.now))
     }
 
     /// The next thing that happens, whatever it is.
@@ -207,7 +236,10 @@ impl World {
         self.now = self.now.max(next);
         if event == Some(next) {
             if let Some((_, event)) = self.events.pop_first() {
-                self.handle(event)?;
+                match self.asleep() && event.needs_the_client() {
+                    true => self.at(self.asleep_until, event),
+                    false => self.handle(event)?,
+                }
             }
         } else if manager == Some(next) {
             self.manager.expire(self.now);
@@ -218,8 +250,15 @@ impl World {
         self.notes()
     }
 
+    fn asleep(&self) -> bool {
+        self.now < self.asleep_until
+    }
+
     /// Everything the session has to say, in the order that its documentation asks for.
     fn drain(&mut self) -> Outcome {
+        if self.asleep() {
+            return Ok(());
+        }
         while let Some(told) = self.session.poll_event() {
             self.told(told)?;
         }
@@ -233,8 +272,7 @@ impl World {
         Ok(())
     }
 
-    #[allow(unreachable_patterns, reason = "the session may come to tell more")]
-    fn told(&mut self, told: Told) -> Outcome {
+    pub(crate) fn told(&mut self, told: Told) -> Outcome {
         match told {
             Told::Opened => {
                 let sid = self.session.granted().map(|g| g.sid.as_str().to_owned());
@@ -258,9 +296,32 @@ impl World {
                 self.log(|_| format!("session: closed {reason:?}"));
                 self.closed = Some(reason);
             }
-            _ => {}
+            Told::Confirmed(count) => {
+                self.log(|_| format!("session: {count} confirmed"));
+                self.on_confirmed(count)?;
+            }
+            Told::Cut(_) => {}
+            Told::Moved(_) | Told::Redirect { .. } => {
+                return Err(format!("{told:?}, which nobody said"));
+            }
         }
         Ok(())
+    }
+
+    /// What is confirmed must be on the server: a client forgets it. Nothing excuses a mistake here.
+    fn on_confirmed(&mut self, count: usize) -> Outcome {
+        if count == 0 {
+            return Err("nothing was confirmed".into());
+        }
+        let before = self.confirmed;
+        self.confirmed += (count as u32).saturating_add_signed(self.plan.misread);
+        let sid = self.sid.as_ref();
+        let session = sid.and_then(|sid| self.manager.session(sid));
+        let processed = session.map_or(&[][..], |s| &s.look().server.processed[..]);
+        match (before..self.confirmed).find(|number| !processed.contains(number)) {
+            None => Ok(()),
+            Some(number) => Err(format!("u{number} is confirmed and was never processed")),
+        }
     }
 
     fn bound(&mut self) {
@@ -322,6 +383,12 @@ impl World {
             }
             Event::Act(act) => self.act(act),
             Event::Finish => self.finish(),
+            Event::Wake(time) => {
+                self.log(|_| format!("client: slept {} s", time / SECOND));
+                self.slept += time;
+                let now = self.instant();
+                self.session.renew(Duration::from_micros(time), now);
+            }
             Event::GiveUp => self.give_up()?,
         }
         Ok(())
@@ -359,7 +426,37 @@ impl World {
             Act::Push(count) => self.push(count),
             Act::Full => self.session.set_receiving(false),
             Act::Room => self.session.set_receiving(true),
+            Act::Confirm(wanted) => {
+                self.confirming = wanted;
+                self.session.set_confirming(wanted);
+            }
+            Act::Inactive => self.session.client_is_inactive(),
+            Act::Hurry => self.session.hurry(self.instant()),
+            Act::Renew => {
+                self.lose_connections();
+                self.session.renew(Duration::ZERO, self.instant());
+            }
+            Act::Sleep(time) => self.sleep(time),
         }
+    }
+
+    /// What is under way comes to nothing.
+    fn lose_connections(&mut self) {
+        for conn in &mut self.conns {
+            let flight = &mut self.flights[conn.flight];
+            if flight.ended.is_none() && conn.alive {
+                conn.alive = false;
+                flight.spoilt = true;
+            }
+        }
+    }
+
+    /// Connections die while nobody is there to see it.
+    fn sleep(&mut self, time: Time) {
+        self.lose_connections();
+        self.asleep_until = self.now + time;
+        self.sleeps.push((self.now, self.asleep_until));
+        self.at(self.asleep_until, Event::Wake(time));
     }
 
     fn push(&mut self, count: u64) {
@@ -397,6 +494,10 @@ impl World {
         let Some(sid) = self.sid.clone() else { return };
         let said = self.client.said;
         let expected = self.client.expected;
+        // One who waits to hear of it hears of everything.
+        if self.confirming && self.confirmed < said {
+            return;
+        }
         let Some(session) = self.manager.session(&sid) else {
             return;
         };
@@ -450,9 +551,11 @@ impl World {
         }
         let (processed, pushed) = self.account();
         Err(format!(
-            "no rest in {} s: said {}, processed {processed}; pushed {pushed}, delivered {}; stage {:?}",
+            "no rest in {} s: said {}, processed {processed}, confirmed {} (waits: {}); pushed {pushed}, delivered {}; stage {:?}",
             PATIENCE / SECOND,
             self.client.said,
+            self.confirmed,
+            self.confirming,
             self.client.expected,
             self.client.stage,
         ))

@@ -60,8 +60,24 @@ pub(super) fn usual_creation() -> HttpReply {
     )
 }
 
+/// What a manager says that holds no request (XEP-0124 section 12).
+pub(super) fn polling_creation() -> HttpReply {
+    reply(
+        200,
+        format!(
+            "{OPENING} sid='{SID}' wait='0' requests='1' hold='0' inactivity='60' polling='5' ver='1.6'><stream:features/></body>"
+        ),
+    )
+}
+
+/// A reply, and whether it says that the manager has what the request carried.
+pub(super) struct Said {
+    pub(super) reply: HttpReply,
+    pub(super) accepts: bool,
+}
+
 /// Any reply to the attempt.
-pub(super) fn any(key: RequestKey, sent: &Bytes, tape: &mut Tape<'_>) -> HttpReply {
+pub(super) fn any(key: RequestKey, sent: &Bytes, tape: &mut Tape<'_>) -> Said {
     let kind = tape.byte() % 16;
     let body = match kind {
         0..=2 => format!("{OPENING}/>"),
@@ -91,12 +107,19 @@ pub(super) fn any(key: RequestKey, sent: &Bytes, tape: &mut Tape<'_>) -> HttpRep
         13 => "<html><body bgcolor=white>login".into(),
         _ => String::from_utf8_lossy(tape.take(64)).into_owned(),
     };
+    let whole = match kind {
+        0..=6 | 11 => true,
+        10 => body.ends_with("</body>"),
+        14 | 15 => body.contains("<body"),
+        _ => false,
+    };
     let mut reply = reply(tape.pick(&STATUS), body);
     if reply.status != 200 && kind < 3 {
         reply.location = Some("https://other.example/".into());
         reply.retry_after = Some(Duration::from_secs(u64::from(tape.byte())));
     }
-    reply
+    let accepts = whole && (200..300).contains(&reply.status);
+    Said { reply, accepts }
 }
 
 /// Up to three elements, each with the request's id and a number.

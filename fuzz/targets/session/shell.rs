@@ -5,9 +5,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use roxmltree::Document;
+use sha1::{Digest as _, Sha1};
 use xbosh::bosh::params::{Manager, RID_LIMIT};
 use xbosh::bosh::session::Phase;
-use xbosh::bosh::{Event, Options, PayloadClass, Request, RequestKey, Requested, Rid, Session};
+use xbosh::bosh::{
+    Event, HttpReply, KeySeed, Options, PayloadClass, Request, RequestKey, Requested, Rid, Session,
+    Way,
+};
 use xbosh::xml::Limits;
 
 use super::Tape;
@@ -36,8 +40,19 @@ pub(super) struct Shell {
     payloads: Vec<PayloadClass>,
     /// Payloads that have been in a body.
     carried: usize,
+    /// The request that carried each of them.
+    carriers: Vec<Rid>,
+    /// Payloads that the session says have arrived, the oldest first.
+    confirmed: usize,
+    /// Newest request that the manager has answered for.
+    accepted: Option<Rid>,
+    /// Whether requests have keys, and what the next one's hash must be (XEP-0124 section 15).
+    keyed: bool,
+    expected_key: Option<String>,
     /// The last payload delivered: request and number.
     delivered: Option<(u64, u64)>,
+    /// An attempt came to nothing.
+    lost: bool,
     receiving: bool,
     restart: bool,
     closing: bool,
@@ -53,20 +68,29 @@ impl Shell {
             n @ 0..8 => RID_LIMIT - u64::from(n) * 2,
             n => Rid::first(u64::from(n)).0,
         };
+        let wait = Duration::from_secs(tape.pick(&[55, 1, 60, 3600]));
+        let hold = tape.pick(&[1, 2, 10]);
+        let choice = tape.byte();
+        let keyed = choice >= 128;
         let requested = Requested {
             to: "example.org".into(),
             from: None,
             lang: "en".into(),
             ver: "1.6".into(),
-            wait: Duration::from_secs(tape.pick(&[55, 1, 60, 3600])),
-            hold: tape.pick(&[1, 2, 10]),
+            wait,
+            hold,
             route: None,
-            xmpp_version: !tape.byte().is_multiple_of(4),
+            xmpp_version: !choice.is_multiple_of(4),
         };
         let options = Options {
-            key_seed: None,
+            way: Way {
+                repeats: tape.byte().is_multiple_of(2),
+                swallows: false,
+            },
+            key_seed: keyed.then(|| KeySeed::new([choice; 32])),
             requested,
             max_body_bytes: MAX_BODY,
+            https: false,
             buffer_bytes: 4096,
             limits: LIMITS,
             first_rid: Rid(first_rid),
@@ -81,7 +105,13 @@ impl Shell {
             requests: BTreeMap::new(),
             payloads: Vec::new(),
             carried: 0,
+            carriers: Vec::new(),
+            confirmed: 0,
+            accepted: None,
+            keyed,
+            expected_key: None,
             delivered: None,
+            lost: false,
             receiving: true,
             restart: false,
             closing: false,
@@ -101,6 +131,7 @@ impl Shell {
             }
             while let Some(key) = self.session.poll_abort() {
                 idle = false;
+                self.lost = true;
                 self.land(key);
             }
             while let Some(request) = self.session.poll_request(self.now) {
@@ -114,6 +145,13 @@ impl Shell {
             }
         }
         panic!("polling never ends");
+    }
+
+    fn drain_aborts(&mut self) {
+        while let Some(key) = self.session.poll_abort() {
+            self.lost = true;
+            self.land(key);
+        }
     }
 
     /// The attempt is over.
@@ -149,12 +187,30 @@ impl Shell {
                         .session
                         .granted()
                         .is_some_and(|granted| granted.manager == Manager::Tigase);
-                    let newer = tigase && self.requests.values().any(|(_, attempts)| *attempts > 1);
-                    assert!(newer || self.delivered < place, "B-35: {id} out of order");
+                    let newer = tigase && self.lost;
+                    assert!(
+                        newer || self.delivered < place,
+                        "B-35: {id} behind {:?}, from {:?}",
+                        self.delivered,
+                        self.session.granted()
+                    );
                     self.delivered = place;
                 }
             }
-            Event::Confirmed(_) | Event::Cut(_) | Event::Moved(_) => {
+            Event::Confirmed(count) => {
+                assert!(count > 0, "nothing was confirmed");
+                self.confirmed += count;
+                let carriers = self.carriers.get(..self.confirmed);
+                let last = carriers.and_then(|carriers| carriers.iter().max().copied());
+                assert!(
+                    last.is_some_and(|rid| self.accepted >= Some(rid)),
+                    "S-43: {} of {} payloads confirmed, the manager answered for {:?}",
+                    self.confirmed,
+                    self.carried,
+                    self.accepted,
+                );
+            }
+            Event::Cut(_) | Event::Moved(_) => {
                 assert!(self.opened, "told of a session that is not there");
             }
             Event::Closed(_) => {
@@ -181,7 +237,9 @@ impl Shell {
         }
         assert_eq!(attempt, 1);
         if let Some(newest) = newest {
-            assert_eq!(rid.0, newest.0 + 1, "B-33: a rid left out");
+            // An attempt at creation may be given up before it is sent.
+            let right = rid.0 == newest.0 + 1 || !self.opened && rid > newest;
+            assert!(right, "B-33: {rid} behind {newest}");
         }
         assert!(rid.0 <= RID_LIMIT, "B-34");
         self.requests.insert(rid, (request.body.clone(), 1));
@@ -203,6 +261,7 @@ impl Shell {
                 "{text}"
             );
         }
+        self.check_keys(&root, text);
         let restarts = root.attribute((xbosh::bosh::body::NS_XBOSH, "restart")) == Some("true");
         if !creation {
             assert_eq!(
@@ -234,10 +293,30 @@ impl Shell {
                 "X-01: {text}"
             );
             self.carried += 1;
+            self.carriers.push(rid);
         }
         if self.terminate_sent {
             assert_eq!(self.carried, self.payloads.len(), "payload left behind");
         }
+    }
+
+    /// Each key is what the one before it was made from; a chain ends by announcing the next (B-65 to B-67). An attempt
+    /// at creation begins anew.
+    fn check_keys(&mut self, root: &roxmltree::Node<'_, '_>, text: &str) {
+        let (key, new) = (root.attribute("key"), root.attribute("newkey"));
+        if !self.keyed {
+            assert_eq!((key, new), (None, None), "{text}");
+            return;
+        }
+        match self.expected_key.take().filter(|_| self.opened) {
+            None => assert!(key.is_none() && new.is_some(), "{text}"),
+            Some(expected) => {
+                let digest = Sha1::digest(key.unwrap_or_default());
+                let hash: String = digest.iter().map(|b| format!("{b:02x}")).collect();
+                assert_eq!(hash, expected, "{text}");
+            }
+        }
+        self.expected_key = new.or(key).map(str::to_owned);
     }
 
     pub(super) fn check(&self) {
@@ -272,20 +351,24 @@ impl Shell {
             return;
         };
         let sent = self.requests[&key.rid].0.clone();
-        let reply = manager::any(key, &sent, tape);
+        let said = manager::any(key, &sent, tape);
         self.land(key);
-        self.session.handle_response(key, &reply, self.now);
+        if said.accepts {
+            self.accepted = self.accepted.max(Some(key.rid));
+        } else {
+            self.lost = true;
+        }
+        self.session.handle_response(key, &said.reply, self.now);
     }
 
-    /// The usual reply to the creation request.
-    pub(super) fn open(&mut self) {
+    /// The creation request is answered.
+    pub(super) fn open(&mut self, reply: &HttpReply) {
         if self.session.phase() == Phase::Creating
             && let Some(key) = self.flying.first().copied()
         {
             self.land(key);
-            let reply = manager::usual_creation();
             self.session.handle_written(key, self.now);
-            self.session.handle_response(key, &reply, self.now);
+            self.session.handle_response(key, reply, self.now);
         }
     }
 
@@ -309,6 +392,7 @@ impl Shell {
         if let Some(key) = self.pick(&self.flying, tape) {
             self.land(key);
             let failure = manager::failure(tape);
+            self.lost = true;
             self.session.handle_failure(key, failure, self.now);
         }
     }
@@ -328,8 +412,8 @@ impl Shell {
             }
             _ => {
                 let sent = self.requests[&key.rid].0.clone();
-                let reply = manager::any(key, &sent, tape);
-                self.session.handle_response(key, &reply, self.now);
+                let said = manager::any(key, &sent, tape);
+                self.session.handle_response(key, &said.reply, self.now);
             }
         }
         let after = (self.session.poll_timeout(), format!("{:?}", self.session));
@@ -368,6 +452,17 @@ impl Shell {
         self.closing = true;
         let limit = Duration::from_secs(tape.pick(&[2, 0, 1, 30]));
         self.session.terminate(limit, self.now);
+    }
+
+    /// The machine slept, or its network changed.
+    pub(super) fn renew(&mut self, tape: &mut Tape<'_>) {
+        let slept = Duration::from_secs(tape.pick(&[0, 1, 20, 100, 4000]));
+        self.session.renew(slept, self.now);
+        if self.session.phase() != Phase::Closed {
+            // Nothing that was under way is waited for.
+            self.drain_aborts();
+            assert!(self.flying.is_empty(), "T-32: {:?} goes on", self.flying);
+        }
     }
 
     pub(super) fn redirected(&mut self, tape: &mut Tape<'_>) {
@@ -425,6 +520,10 @@ impl Shell {
         self.session.restart();
         self.session.expect();
         self.session.bound();
+        self.session.renew(Duration::from_secs(1), self.now);
+        self.session.hurry(self.now);
+        self.session.set_confirming(true);
+        self.session.client_is_inactive();
         self.session.redirected(true, None, self.now);
         self.session.terminate(Duration::ZERO, self.now);
         for key in self.gone.clone() {

@@ -21,6 +21,20 @@ fn b61_last_payload_rides_with_terminate() {
     );
 }
 
+/// S-43, B-63: a session that is unknown by the time of its end may have been gone before: what went with the
+/// terminate request is not confirmed.
+#[test]
+fn s43_a_404_to_the_end_confirms_nothing() {
+    let (mut rig, poll) = Rig::bound();
+    rig.say("<presence type='unavailable'/>");
+    rig.session.terminate(Duration::from_secs(5), rig.now);
+    let terminate = rig.sent();
+    rig.answer(terminate.key, 404, "");
+    rig.answer(poll.key, 404, "");
+    assert_eq!(rig.events(), ["closed: terminated, confirmed false"]);
+    assert_eq!(rig.confirmed, 0);
+}
+
 /// B-61: the terminate request waits up to 2 s for a free slot, then exceeds the window by one.
 #[test]
 fn b61_terminate_waits_for_a_slot() {
@@ -286,7 +300,7 @@ fn c08_last_sends() {
         .session
         .last_sends(rig.now)
         .iter()
-        .map(|(rid, age)| (rid.0 - FIRST, age.as_secs()))
+        .map(|(request, age)| (*request, age.as_secs()))
         .collect();
     assert_eq!(sends, [(0, 5), (1, 5), (2, 3)]);
 }

@@ -125,6 +125,7 @@ fn b24_to_b27_granted_parameters() {
     );
 
     let mut rig = Rig::new();
+    rig.session.take_any_wait();
     let creation = rig.sent();
     rig.reply(
         creation.key,
@@ -173,6 +174,8 @@ fn b55_creation_attempts_have_new_rids() {
             );
         };
         gaps.push((rig.now - started).as_secs_f64());
+        // Not on a kept connection: the shell would repeat it there by itself.
+        assert_eq!(request.fresh, !rids.is_empty());
         rids.push(request.key.rid.0);
         assert!(text(&request).contains(&format!("rid='{}'", request.key.rid)));
         rig.fail(request.key, FailureKind::CmUnreachable, false);
@@ -303,4 +306,47 @@ fn b26_maxpause() {
     let rig = Rig::open_with("wait='55' requests='2' hold='1' maxpause='120' ver='1.6'");
     let granted = rig.session.granted().unwrap();
     assert_eq!(granted.maxpause, Some(Duration::from_secs(120)));
+}
+
+/// B-24, B-54: a manager whose `inactivity` is shorter than `wait` would end the session before a vanished poll is
+/// missed: another session is asked for, once, with a `wait` that leaves time for a repeat, and on a way that was
+/// seen to swallow requests, for two. A manager that grants what it likes is taken as it is.
+#[test]
+fn b24_a_wait_that_suits_a_short_inactivity() {
+    let grant = |sid: &str, wait: u64, inactivity: u64| {
+        format!(
+            "<body xmlns='{NS_HTTPBIND}' sid='{sid}' wait='{wait}' requests='2' hold='1' inactivity='{inactivity}' ver='1.6'/>"
+        )
+    };
+    for (swallows, inactivity, wait) in [
+        (false, 30, "25"),
+        (true, 30, "18"),
+        (false, 12, "7"),
+        (true, 60, "36"),
+    ] {
+        let way = Way {
+            repeats: false,
+            swallows,
+        };
+        let mut rig = Rig::on(way, requested());
+        let first = rig.sent();
+        assert_eq!(attribute(&first, "wait").as_deref(), Some("55"));
+        rig.reply(first.key, &grant("a", 55, inactivity));
+        assert_eq!(rig.events(), Vec::<String>::new());
+        let second = rig.sent();
+        assert_eq!(attribute(&second, "wait").as_deref(), Some(wait));
+        assert_eq!(attribute(&second, "sid"), None);
+        // B-55: a rid of its own.
+        assert_eq!(second.key.rid.0, first.key.rid.0 + 1);
+        rig.reply(second.key, &grant("b", 55, inactivity));
+        assert_eq!(rig.events(), ["opened"]);
+        rig.session.bound();
+        assert_eq!(attribute(&rig.sent(), "sid").as_deref(), Some("b"));
+    }
+    for (wait, inactivity) in [(55, 60), (30, 10), (20, 30)] {
+        let mut rig = Rig::new();
+        let first = rig.sent();
+        rig.reply(first.key, &grant("a", wait, inactivity));
+        assert_eq!(rig.events(), ["opened"]);
+    }
 }

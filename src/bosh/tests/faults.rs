@@ -115,6 +115,20 @@ fn b24_reply_deadline() {
     assert_eq!(rig.sent().body, poll.body);
 }
 
+/// B-24, B-54: a poll that vanished without a trace is asked for again while a manager that never saw it still keeps
+/// the session: with `wait` 55 s and `inactivity` 60 s, not 70 s later.
+#[test]
+fn b24_a_swallowed_poll_is_missed_before_inactivity() {
+    let (mut rig, poll) = Rig::bound();
+    assert!(!rig.session.way().swallows);
+    rig.pass(Duration::from_millis(57_400));
+    assert_eq!(rig.aborts(), []);
+    rig.pass(Duration::from_millis(200));
+    assert_eq!(rig.aborts(), [poll.key]);
+    assert_eq!(rig.sent().body, poll.body);
+    assert!(rig.session.way().swallows);
+}
+
 /// T-08: a newer request makes the manager let go of the older; if nothing comes the path is dead.
 #[test]
 fn t08_dead_path_shows_before_wait_is_over() {

@@ -140,7 +140,14 @@ fn b51_no_stored_answer() {
                 rig.lose(third.key);
             }
             2 => rig.answer(again.key, 404, "gone"),
-            _ => rig.pass(Duration::from_millis(2100)),
+            _ => {
+                // Nor does silence.
+                for _ in 0..2 {
+                    rig.pass(Duration::from_millis(2100));
+                    assert_eq!(rig.sent().body, again.body);
+                }
+                rig.pass(Duration::from_millis(2100));
+            }
         }
         rig.payload(next.key, "<message id='b'/>");
         assert_eq!(rig.events(), ["message b"], "{outcome}");
@@ -245,6 +252,49 @@ fn tigase_gets_one_request_with_payload_at_a_time() {
     assert_eq!(rig.sent().body, first.body);
 }
 
+/// B-61, cm-quirks 4.1: a client goes while Tigase holds a request with payload, and what it said last takes more
+/// than one: an empty request makes Tigase answer, else nothing would go out until patience ends.
+#[test]
+fn b61_tigase_gets_everything_before_the_end() {
+    let (mut rig, poll) = Rig::bound_with(TIGASE);
+    rig.say("<m>1</m>");
+    let first = rig.sent();
+    rig.empty(poll.key);
+    let alone = Bytes::from_static(b"<m>2</m>");
+    rig.session.send(alone, PayloadClass::Alone);
+    rig.say("<m>3</m>");
+    rig.session.terminate(Duration::from_secs(5), rig.now);
+    let release = rig.sent();
+    assert!(text(&release).ends_with("/>"));
+    rig.empty(first.key);
+    let second = rig.sent();
+    assert!(text(&second).ends_with("<m>2</m></body>"));
+    rig.empty(release.key);
+    let release = rig.sent();
+    rig.empty(second.key);
+    let last = rig.sent();
+    assert!(text(&last).ends_with("type='terminate'><m>3</m></body>"));
+    rig.empty(release.key);
+    rig.reply(
+        last.key,
+        "<body xmlns='http://jabber.org/protocol/httpbind' type='terminate'/>",
+    );
+    assert_eq!(rig.events(), ["closed: terminated, confirmed true"]);
+}
+
+/// S-43: a manager that ends the session instead of taking the older request has not taken the newer one either,
+/// though it has answered that. Openfire does so when `wait` is over, and had only queued it (found by the simulation).
+#[test]
+fn s43_nothing_is_confirmed_behind_a_request_that_was_refused() {
+    let (mut rig, poll) = Rig::bound();
+    rig.say("<m>1</m>");
+    let second = rig.sent();
+    rig.empty(second.key);
+    rig.reply(poll.key, GONE);
+    assert_eq!(rig.events(), ["closed: item-not-found None []"]);
+    assert_eq!(rig.confirmed, 0);
+}
+
 /// cm-quirks section 9: Tigase keeps no answers: what the repeat of an older request brings is newer than the
 /// reply that is parked behind it.
 #[test]
@@ -274,4 +324,91 @@ fn t38_a_proxys_repeat_is_echoed_too() {
     let rid = carrier.key.rid;
     rig.reply(carrier.key, &format!("<body xmlns='{NS_HTTPBIND}' sid='s1' rid='{rid}'><message xmlns='jabber:client' to='b@x' id='own'><body>hi</body></message></body>"));
     assert_eq!(rig.events(), Vec::<String>::new());
+}
+
+/// P-10: the row of docs/reliability.md that lost a message. The proxy's second copy makes Prosody answer the first
+/// with nothing, just as a newer request goes out; the message goes to the copy that nobody reads. On a way that may
+/// repeat requests the answer is asked for again, and nothing new goes out before it is here, or Prosody would forget
+/// it. Elsewhere the newer request is reason enough, which saves a request for each that the client sends.
+#[test]
+fn p10_an_empty_answer_behind_a_newer_request() {
+    for repeats in [true, false] {
+        let way = Way {
+            repeats,
+            swallows: false,
+        };
+        let mut rig = Rig::open_on(way, PROSODY);
+        rig.session.bound();
+        let poll = rig.sent();
+        rig.pass(Duration::from_secs(1));
+        rig.say("<m>1</m>");
+        let carrier = rig.sent();
+        // Much later than any answer needs.
+        rig.pass(Duration::from_secs(2));
+        rig.empty(poll.key);
+        rig.say("<m>2</m>");
+        let next = rig.sent();
+        if !repeats {
+            assert!(text(&next).contains("<m>2</m>"));
+            continue;
+        }
+        assert_eq!((next.key.rid, next.body), (poll.key.rid, poll.body));
+        rig.nothing_to_send();
+        // Spoilt on the way: asked for once more.
+        rig.answer(next.key, 502, "<html/>");
+        let next = rig.sent();
+        assert_eq!(next.key.rid, poll.key.rid);
+        rig.payload(carrier.key, "<message id='b'/>");
+        assert_eq!(rig.events(), Vec::<String>::new());
+        rig.payload(next.key, "<message id='a'/>");
+        assert_eq!(rig.events(), ["message a", "message b"]);
+        assert!(text(&rig.sent()).contains("<m>2</m>"));
+    }
+}
+
+/// P-10: the same while the client logs in: the answer to its bind request goes to the copy that nobody reads, and it would
+/// wait for ever.
+#[test]
+fn p10_a_login_request_that_was_sent_twice() {
+    let way = Way {
+        repeats: true,
+        swallows: false,
+    };
+    let mut rig = Rig::open_on(way, PROSODY);
+    rig.say("<iq type='set' id='bind'/>");
+    let bind = rig.sent();
+    rig.pass(Duration::from_millis(5));
+    rig.empty(bind.key);
+    let poll = rig.sent();
+    assert_eq!(poll.key.rid.0, bind.key.rid.0 + 1);
+    let again = rig.sent();
+    assert_eq!(again.body, bind.body);
+    rig.payload(again.key, "<iq type='result' id='bind'/>");
+    assert_eq!(rig.events(), ["iq bind"]);
+}
+
+/// P-10: what shows that something on the way repeats requests: ejabberd's mark of a repeat on the answer to a
+/// request that was sent once, or its recoverable error.
+#[test]
+fn p10_a_repeat_of_the_ways_own_is_noticed() {
+    let ejabberd = "wait='25' requests='2' hold='1' inactivity='30' polling='2' ver='1.11' xmlns:xmpp='urn:xmpp:xbosh' xmpp:restartlogic='true'";
+    let (mut rig, poll) = Rig::bound_with(ejabberd);
+    let rid = poll.key.rid;
+    let marked = format!("<body xmlns='{NS_HTTPBIND}' sid='s1' rid='{rid}'/>");
+    rig.reply(poll.key, &marked);
+    assert!(rig.session.way().repeats);
+
+    let (mut rig, poll) = Rig::bound_with(ejabberd);
+    rig.reply(
+        poll.key,
+        &format!("<body xmlns='{NS_HTTPBIND}' type='error'/>"),
+    );
+    assert!(rig.session.way().repeats);
+
+    // Our own repeat.
+    let (mut rig, poll) = Rig::bound_with(ejabberd);
+    rig.lose(poll.key);
+    let again = rig.sent();
+    rig.reply(again.key, &marked);
+    assert!(!rig.session.way().repeats);
 }

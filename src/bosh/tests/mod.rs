@@ -18,7 +18,7 @@ use bytes::Bytes;
 use super::body::NS_HTTPBIND;
 use super::{
     CloseReason, Event, Failure, FailureKind, HttpReply, Options, PayloadClass, Request,
-    RequestKey, Requested, Rid, Session,
+    RequestKey, Requested, Rid, Session, Way,
 };
 use crate::xml::Limits;
 
@@ -60,14 +60,24 @@ impl Rig {
     }
 
     pub(super) fn with(requested: Requested) -> Self {
+        Self::on(Way::default(), requested)
+    }
+
+    pub(super) fn on(way: Way, requested: Requested) -> Self {
+        Self::over(way, false, requested)
+    }
+
+    fn over(way: Way, https: bool, requested: Requested) -> Self {
         let now = crate::driver::clock::now();
         let options = Options {
             requested,
             max_body_bytes: 65536,
+            https,
             buffer_bytes: 4 << 20,
             limits: limits(),
             first_rid: Rid(FIRST),
             seed: 7,
+            way,
             key_seed: None,
         };
         Self {
@@ -83,7 +93,18 @@ impl Rig {
     }
 
     pub(super) fn open_with(attributes: &str) -> Self {
-        let mut rig = Self::new();
+        Self::open_on(Way::default(), attributes)
+    }
+
+    /// As [`Self::open_with`], on such a way.
+    pub(super) fn open_on(way: Way, attributes: &str) -> Self {
+        Self::on(way, requested()).opened(attributes)
+    }
+
+    fn opened(self, attributes: &str) -> Self {
+        let mut rig = self;
+        // A `wait` that is granted all the same is taken.
+        rig.session.take_any_wait();
         let creation = rig.sent();
         rig.reply(
             creation.key,
@@ -102,7 +123,12 @@ impl Rig {
     }
 
     pub(super) fn bound_with(attributes: &str) -> (Self, Request) {
-        let mut rig = Self::open_with(attributes);
+        Self::bound_over(attributes, false)
+    }
+
+    /// As [`Self::bound_with`], by requests over https or http.
+    pub(super) fn bound_over(attributes: &str, https: bool) -> (Self, Request) {
+        let mut rig = Self::over(Way::default(), https, requested()).opened(attributes);
         rig.session.bound();
         let poll = rig.sent();
         (rig, poll)

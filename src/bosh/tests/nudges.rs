@@ -168,6 +168,38 @@ fn b54_one_last_try_after_a_long_sleep() {
     rig.sent();
 }
 
+/// B-54: the network recovers when patience is all but spent: the attempt that goes out for that may take longer
+/// than patience would have lasted. If it fails the client is told at once.
+#[test]
+fn b54_one_last_try_when_the_network_recovers() {
+    for comes_back in [true, false] {
+        let (mut rig, poll) = Rig::bound();
+        let start = rig.now;
+        rig.lose(poll.key);
+        // 55 s of wait and 60 s of inactivity.
+        while rig.now - start < Duration::from_secs(113) {
+            if let Some(again) = rig.request() {
+                rig.fail(again.key, FailureKind::CmUnreachable, false);
+            }
+            rig.pass(Duration::from_millis(100));
+        }
+        assert_eq!(rig.events(), Vec::<String>::new());
+        assert!(rig.request().is_none(), "it waits for its next attempt");
+        rig.session.hurry(rig.now);
+        let last = rig.sent();
+        assert_eq!(last.body, poll.body);
+        rig.pass(Duration::from_secs(5));
+        assert_eq!(rig.events(), Vec::<String>::new());
+        if comes_back {
+            rig.payload(last.key, "<message id='a'/>");
+            assert_eq!(rig.events(), ["message a"]);
+        } else {
+            rig.lose(last.key);
+            assert_eq!(rig.events().len(), 1, "closed");
+        }
+    }
+}
+
 /// T-32, B-55: a creation request that slept is made anew.
 #[test]
 fn t32_sleep_during_creation() {

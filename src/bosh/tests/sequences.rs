@@ -18,10 +18,12 @@ fn keyed() -> Rig {
     let options = Options {
         requested: requested(),
         max_body_bytes: 65536,
+        https: false,
         buffer_bytes: 1 << 20,
         limits: limits(),
         first_rid: Rid(FIRST),
         seed: 1,
+        way: Way::default(),
         key_seed: Some(KeySeed::new([3; 32])),
     };
     Rig {

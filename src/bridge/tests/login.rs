@@ -280,6 +280,27 @@ fn e65_no_features() {
     );
 }
 
+/// E-65, X-10: the same for the features behind SASL, after 30 s.
+#[test]
+fn e65_no_features_after_the_restart() {
+    let mut rig = Rig::negotiating(SASL_FEATURES);
+    rig.client(AUTH);
+    let auth = rig.request();
+    rig.payload(&auth, SUCCESS);
+    rig.output();
+    rig.client(HEADER);
+    let restart = rig.request();
+    rig.payload(&restart, "");
+    rig.pass(Duration::from_secs(29));
+    assert!(!rig.output().contains("<stream:error>"));
+    rig.pass(Duration::from_secs(2));
+    let error = stream_error(&rig.output());
+    assert_eq!(
+        (error.0.as_str(), error.2.as_deref()),
+        ("remote-connection-failed", Some("no-features"))
+    );
+}
+
 /// S-22: nothing is written to a client that is logging in, however long it takes.
 #[test]
 fn s22_silence_during_login() {

@@ -325,7 +325,7 @@ fn s42_inline_stream_management() {
     assert_eq!(rig.output(), ack(0));
 }
 
-const EJABBERD: &str = "sid='s1' wait='55' requests='2' hold='1' inactivity='30' polling='2' ver='1.11' from='example.org' xmlns:xmpp='urn:xmpp:xbosh' xmpp:restartlogic='true'";
+const EJABBERD: &str = "sid='s1' wait='25' requests='2' hold='1' inactivity='30' polling='2' ver='1.11' from='example.org' xmlns:xmpp='urn:xmpp:xbosh' xmpp:restartlogic='true'";
 
 /// S-43, cm-quirks 4.6: in mode `pass` the server manages; resumption is only asked of a manager known to do
 /// it, and a `<resume/>` elsewhere is refused here instead of hanging.
@@ -386,4 +386,77 @@ fn s43_pass_mode_leaves_the_session_to_the_server() {
     rig.settle();
     rig.no_request();
     assert!(rig.bridge.is_finished());
+}
+
+const SASL2_FEATURES: &str = "<stream:features><authentication xmlns='urn:xmpp:sasl:2'><mechanism>PLAIN</mechanism></authentication></stream:features>";
+const AUTHENTICATE: &str = "<authenticate xmlns='urn:xmpp:sasl:2' mechanism='PLAIN'><initial-response>x</initial-response>\
+     <resume xmlns='urn:xmpp:sm:3' previd='old' h='3'/>\
+     <bind xmlns='urn:xmpp:bind:0'><enable xmlns='urn:xmpp:sm:3' resume='true'/></bind></authenticate>";
+
+/// Mode `pass`, logged in by SASL2 with [`AUTHENTICATE`]: what went up, and what the client was told.
+fn passed_inline(grant: &str, enabled: &str) -> (Rig, String, String) {
+    let mut rig = Rig::in_mode(Mode::Pass).granted(grant, SASL2_FEATURES);
+    rig.output();
+    rig.client(AUTHENTICATE);
+    let authenticate = rig.request();
+    rig.payload(
+        &authenticate,
+        &format!(
+            "<success xmlns='urn:xmpp:sasl:2'><authorization-identifier>a@example.org/r</authorization-identifier>\
+             <bound xmlns='urn:xmpp:bind:0'>{enabled}</bound></success>"
+        ),
+    );
+    let told = rig.output();
+    // The poll that is held.
+    rig.request();
+    (rig, text(&authenticate), told)
+}
+
+/// S-44: the same inside SASL2's `<success/>`; and S-43: a stream that the server manages since then is left to it.
+#[test]
+fn s44_no_location_inside_success() {
+    let (mut rig, sent, told) = passed_inline(
+        EJABBERD,
+        "<enabled xmlns='urn:xmpp:sm:3' id='some&amp;id' location='[2001:db8::1]:9222' resume='true' max='60'/>",
+    );
+    assert!(
+        sent.contains("<resume xmlns='urn:xmpp:sm:3' previd='old'"),
+        "{sent}"
+    );
+    assert!(sent.contains("resume='true'"), "{sent}");
+    let document = roxmltree::Document::parse(&told).unwrap();
+    let enabled = document
+        .descendants()
+        .find(|n| n.has_tag_name(("urn:xmpp:sm:3", "enabled")))
+        .unwrap();
+    let names: Vec<_> = enabled
+        .attributes()
+        .map(|a| (a.name(), a.value()))
+        .collect();
+    assert_eq!(
+        names,
+        [("id", "some&id"), ("resume", "true"), ("max", "60")]
+    );
+    rig.bridge.handle_client_gone(rig.now);
+    rig.settle();
+    rig.no_request();
+    assert!(rig.bridge.is_finished());
+}
+
+/// S-43: inside SASL2 too, a manager that cannot resume is not asked to; what the client asked is refused here.
+#[test]
+fn s43_no_resumption_inside_sasl2() {
+    let (mut rig, sent, told) = passed_inline(GRANT, "<enabled xmlns='urn:xmpp:sm:3'/>");
+    assert!(!sent.contains("resume"), "{sent}");
+    assert!(sent.contains("<enable xmlns='urn:xmpp:sm:3'/>"), "{sent}");
+    assert!(told.contains("<enabled xmlns='urn:xmpp:sm:3'/>"), "{told}");
+    assert!(told.contains("<failed xmlns='urn:xmpp:sm:3'>"), "{told}");
+    rig.bridge.handle_client_gone(rig.now);
+    rig.settle();
+    rig.no_request();
+    // A stream that nobody manages is ended.
+    let (mut rig, _, _) = passed_inline(GRANT, "");
+    rig.bridge.handle_client_gone(rig.now);
+    rig.settle();
+    rig.request();
 }

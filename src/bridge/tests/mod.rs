@@ -58,6 +58,7 @@ pub(super) fn endpoint() -> Endpoint {
         },
         route: None,
         key_sequence: false,
+        way: crate::bosh::Way::default(),
         others: false,
     }
 }

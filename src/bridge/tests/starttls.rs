@@ -94,7 +94,7 @@ fn s37_the_session_serves_on() {
     assert_ne!(id(&plain), id(&output), "S-06");
     rig.no_request();
     assert_eq!(rig.resolved(), 1);
-    assert!(rig.bridge.is_secure());
+    assert!(rig.bridge.is_secure() && !rig.bridge.is_secure_from_the_start());
     rig.client(AUTH);
     let auth = rig.request();
     assert!(text(&auth).contains("sid='s1'") && text(&auth).contains("<auth"));

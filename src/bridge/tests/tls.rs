@@ -85,6 +85,7 @@ fn s02_direct_tls() {
         let creation = rig.request();
         rig.reply(&creation, GRANT, SASL_FEATURES);
         assert!(rig.output().ends_with(SASL_FEATURES));
+        assert!(rig.bridge.is_secure_from_the_start());
     }
     // Inside TLS neither TLS nor HTTP is served.
     for first in ["\x16\x03\x01", "GET / HTTP/1.1\r\n\r\n"] {
@@ -156,6 +157,7 @@ fn s49_resumed_inside_tls() {
         let side = new.bridge.detach();
         old.bridge.attach(side, 0, old.now);
         assert_eq!(old.bridge.is_secure(), secure);
+        assert_eq!(old.bridge.is_secure_from_the_start(), secure);
         assert!(old.output().contains("<resumed "));
         new.bridge.given_away(new.now);
     }

@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 
-use super::super::ProxySource;
+use super::super::{ProxySource, ProxyVariable};
 use super::super::{environment, has_password};
 use super::*;
 
@@ -215,7 +215,15 @@ fn unknown_variables_only_warn() {
 
 fn proxies(environment: &[(&str, &str)]) -> [Option<String>; 4] {
     match with(environment).proxy.source {
-        ProxySource::Env(env) => [env.https, env.http, env.all, env.no_proxy],
+        ProxySource::Env(env) => {
+            let value = |set: ProxyVariable| {
+                // The name is that of the variable which the value is from.
+                assert!(environment.contains(&(set.name, &set.value)), "{set:?}");
+                set.value
+            };
+            let [https, http, all] = [env.https, env.http, env.all].map(|set| set.map(value));
+            [https, http, all, env.no_proxy]
+        }
         other => panic!("{other:?}"),
     }
 }

@@ -123,7 +123,7 @@ fn a_password_that_breaks_the_url_is_not_shown() {
     config.toml:2:1: proxy.url must be "env", "none", or a URL with http://, https://, socks5:// or socks5h://
     config.toml:2:1: proxy.url must be "env", "none", or a URL with http://, https://, socks5:// or socks5h://; a password with special characters belongs into proxy.password, or percent-encoded into the URL
     config.toml:2:1: proxy.url must be "env", "none", or a URL with http://, https://, socks5:// or socks5h://
-    config.toml:2:1: proxy.url has a user name or password that is not UTF-8
+    config.toml:2:1: proxy.url has a user name or password that is not UTF-8; a password with special characters belongs into proxy.password, or percent-encoded into the URL
     "#);
 }
 

@@ -94,7 +94,10 @@ async fn e40_certificates() {
         acceptor(early, rustls::ALL_VERSIONS, None),
         &ours.tls(),
         kind,
-        "the certificate of {peer} is not accepted: it is not valid yet; is this machine's clock right?",
+        &format!(
+            "the certificate of {{peer}} is not accepted: it is valid from 3000-01-01 on, and this machine's clock says {}; set the clock, or tell the server's operator",
+            time::OffsetDateTime::now_utc().date()
+        ),
     )
     .await;
     refused(

@@ -138,6 +138,30 @@ async fn d03_jrd_instead() {
     }
 }
 
+/// E-20: a captive portal answers for every web server, in the end with a certificate that is trusted: it is called what it
+/// is, says nothing of the domain, and is not remembered.
+#[tokio::test]
+async fn e20_a_login_page_is_called_one() {
+    let world = World::new().await;
+    for page in [
+        "<!DOCTYPE html><title>Welcome</title>",
+        "\n<HTML>",
+        "<html>Log in<br>",
+    ] {
+        world.web.page(XRD, page);
+        world.web.page(JRD, page);
+        let said = "could not ask example.test for its BOSH address: a web page came in place of its host-meta, perhaps the \
+                    login page of this network, which a browser shows; try again later, or set url under \
+                    [domains.\"example.test\"] in xbosh's config.toml";
+        assert_eq!(
+            world.refused().await,
+            (FaultReason::DiscoveryFailed, said.to_owned())
+        );
+    }
+    world.web.page(XRD, &bosh("https://cm.test/bosh"));
+    assert!(world.find().await.is_ok(), "the user has logged in");
+}
+
 /// E-21: nothing usable is told apart by what there was instead, and not asked again for a while.
 #[tokio::test]
 async fn e21_nothing_usable() {
@@ -157,7 +181,7 @@ async fn e21_nothing_usable() {
         ),
         (Some(xrd(&[])), "its host-meta has no link for XMPP"),
         (
-            Some("<html>".into()),
+            Some("<xrd/>".into()),
             "its host-meta: it is no XRD document",
         ),
     ] {

@@ -1,6 +1,8 @@
 //! Documents, ages, and asking a scripted web server through a proxy.
 
 mod asking;
+#[cfg(feature = "dns")]
+pub(crate) mod dns;
 
 use std::time::{Duration, SystemTime};
 

@@ -77,6 +77,9 @@ impl Connection {
             None => {
                 self.input_closed = true;
                 self.output_closed = true;
+                if let Some(ticket) = self.ticket.take() {
+                    ticket.spare();
+                }
                 self.bridge.given_away(now);
             }
         }

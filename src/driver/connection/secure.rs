@@ -1,14 +1,23 @@
 //! A client's connection turns into TLS (S-02, S-37).
 
 use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::BytesMut;
+use rustls::ServerConfig;
 
 use super::super::clock;
-use super::super::tls::{HandshakeError, Refusal, says_distrust};
+use super::super::tls::{Choice, HandshakeError, Refusal, says_distrust};
 use super::Connection;
 use crate::local_tls::LocalTlsError;
 use crate::stream::header::normalise_domain;
+
+/// What a handshake is to be answered with.
+pub(super) type Chosen = Result<Arc<ServerConfig>, LocalTlsError>;
+
+/// That is being made or read from disk, for this domain.
+pub(super) type Choosing = Pin<Box<dyn Future<Output = (String, Chosen)> + Send>>;
 
 /// Where a client's TLS stands.
 #[derive(Debug, Default)]
@@ -54,6 +63,7 @@ impl Connection {
         let (turning, peer) = (&mut self.turning, &self.peer);
         // After `<starttls/>` the stream header has named the domain.
         let asked = self.bridge.domain();
+        let mut later = None;
         let mut choose = |sni: Option<&str>| {
             let named = sni.and_then(named_domain);
             let domain = match (&named, asked) {
@@ -61,7 +71,7 @@ impl Connection {
                 _ => local_tls.domain_for(sni),
             };
             let found = domain.and_then(|domain| {
-                let config = local_tls.server_config(&domain)?;
+                let config = local_tls.ready(&domain)?;
                 Ok((domain, config))
             });
             let (domain, config) = match found {
@@ -69,12 +79,26 @@ impl Connection {
                 Err(error) => return Err(refusal(&error, peer)),
             };
             turning.named = named.filter(|named| *named == domain);
-            turning.shown = Some(domain);
-            Ok(config)
+            match config {
+                Some(config) => {
+                    turning.shown = Some(domain);
+                    Ok(Choice::Now(config))
+                }
+                None => {
+                    later = Some(domain);
+                    Ok(Choice::Later)
+                }
+            }
         };
         let result = ready
             .map_err(HandshakeError::Io)
             .and_then(|()| client.handshake(&mut choose));
+        if let Some(domain) = later {
+            self.choosing = Some(Box::pin(async move {
+                let config = local_tls.prepare(&domain).await;
+                (domain, config)
+            }));
+        }
         match result {
             Ok(false) => {}
             Ok(true) => {
@@ -82,6 +106,22 @@ impl Connection {
                 let named = self.turning.named.take();
                 self.bridge.handle_secured(named, clock::now());
             }
+            Err(error) => self.on_handshake_failed(&error),
+        }
+    }
+
+    /// The certificate for a domain is ready, or there is none.
+    pub(super) fn on_chosen(&mut self, domain: String, config: Chosen) {
+        let peer = &self.peer;
+        let Some(client) = self.client.as_mut().filter(|c| c.is_handshaking()) else {
+            return;
+        };
+        let config = config.map_err(|error| refusal(&error, peer));
+        if config.is_ok() {
+            self.turning.shown = Some(domain);
+        }
+        match client.chosen(config) {
+            Ok(()) => self.handshake(Ok(())),
             Err(error) => self.on_handshake_failed(&error),
         }
     }
@@ -139,6 +179,13 @@ impl Connection {
         if self.client.as_ref().is_some_and(|c| c.is_handshaking()) {
             tracing::info!(client = %self.peer, domain = self.turning.shown, "the client did not finish the TLS handshake in time");
         }
+    }
+}
+
+pub(super) async fn chosen(choosing: &mut Option<Choosing>) -> (String, Chosen) {
+    match choosing {
+        Some(choosing) => choosing.await,
+        None => std::future::pending().await,
     }
 }
 

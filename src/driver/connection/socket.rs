@@ -13,8 +13,10 @@ const READ_TURNS: usize = 4;
 
 impl Connection {
     pub(super) fn wants_bytes(&self) -> bool {
-        // A handshake that waits for the socket to take something reads nothing meanwhile.
-        let shakes = |client: &Client| client.is_handshaking() && !client.has_unwritten();
+        // A handshake that waits for the socket to take something, or for a certificate, reads nothing meanwhile.
+        let shakes = |client: &Client| {
+            client.is_handshaking() && !client.has_unwritten() && !client.is_choosing()
+        };
         self.bridge.wants_client_bytes() || self.client.as_ref().is_some_and(shakes)
     }
 
@@ -115,6 +117,9 @@ impl Connection {
         if self.bridge.is_away() {
             self.client = None;
             tracing::info!(client = %self.peer, domain = self.bridge.domain(), "client went away, its stream waits for it");
+        } else if self.seat.facts().stream.bytes_up == 0 {
+            // A load balancer that looks every second whether somebody is here.
+            tracing::debug!(client = %self.peer, "client left without a word");
         } else if !was_closed {
             tracing::info!(client = %self.peer, domain = self.bridge.domain(), "client went away");
         }

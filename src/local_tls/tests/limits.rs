@@ -8,6 +8,8 @@ use rcgen::{
     KeyUsagePurpose, NameConstraints, SanType,
 };
 
+use xbosh_testkit::real::available::skipped;
+
 use super::super::{authority, folder, is_address, limits};
 use super::Place;
 
@@ -79,12 +81,7 @@ fn judge(program: &str, place: &Place, leaf: &authority::Leaf, arguments: &[&str
 fn is_here(program: &str) -> bool {
     let here = Command::new(program).arg("--version").output().is_ok();
     if !here {
-        use std::io::Write as _;
-        // Past the test runner's capture.
-        let _ = writeln!(
-            std::io::stderr().lock(),
-            "left out: {program} (not installed)"
-        );
+        skipped(&format!("{program} is not installed"));
     }
     here
 }

@@ -8,6 +8,8 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use xbosh_testkit::real::available::skipped;
+
 use super::*;
 use crate::config::LocalTlsMode;
 
@@ -313,24 +315,134 @@ fn s37_what_is_advertised() {
     }
 }
 
-/// At most 64 are kept ready, those used last; more domains than anybody has are refused.
+/// At most 64 are kept ready, those used last; more domains than anybody has are refused, but not those that the
+/// configuration names, nor those that the user asks for.
 #[test]
 fn many_domains() {
-    let place = Place::new();
+    let place = Place::with(|config| config.default_domain = Some("mine.example".into()));
+    let mut now = SystemTime::now();
     for n in 0..MAX_AUTHORITIES {
-        place.tls.server_config(&format!("d{n}.example")).unwrap();
+        now += NEW_WITHIN;
+        let name = format!("d{n}.example");
+        place.tls.server_config_at(&name, now).unwrap();
         place.tls.server_config("d0.example").unwrap();
     }
     let state = place.tls.lock();
     assert_eq!(state.ready.len(), MAX_READY);
     assert!(state.ready.contains_key("d0.example") && state.ready.contains_key("d255.example"));
     drop(state);
-    let refused = place.tls.server_config("one-more.example");
+    let refused = place.tls.server_config_at("one-more.example", now);
     assert!(
         matches!(refused, Err(LocalTlsError::TooMany { .. })),
         "{refused:?}"
     );
     place.tls.server_config("d1.example").unwrap();
+    place.tls.server_config("mine.example").unwrap();
+    place.tls.certificate_file("one-more.example").unwrap();
+    place.tls.server_config("one-more.example").unwrap();
+}
+
+/// A program that asks for one name after the other has few authorities made in a minute; the configuration's domains
+/// and those that have one are served all the same.
+#[test]
+fn names_of_clients_are_made_slowly() {
+    let place = Place::with(|config| {
+        config.default_domain = Some("mine.example".into());
+    });
+    let now = SystemTime::now();
+    let made = |from: usize, now| {
+        let names = (from..from + 2 * MAX_NEW).map(|n| format!("d{n}.example"));
+        let results = names.map(|name| place.tls.server_config_at(&name, now));
+        let refused = |error: &LocalTlsError| matches!(error, LocalTlsError::TooFast { .. });
+        results
+            .filter(|made| !made.as_ref().is_err_and(refused))
+            .count()
+    };
+    assert_eq!(made(0, now), MAX_NEW);
+    assert_eq!(place.tls.folder.count(), MAX_NEW);
+    place.tls.server_config_at("mine.example", now).unwrap();
+    place.tls.server_config_at("d0.example", now).unwrap();
+    // A new start or configuration is no way around it for long, and time is.
+    let again = place.again().knowing(&place.tls);
+    assert!(again.server_config_at("other.example", now).is_err());
+    assert_eq!(made(100, now + NEW_WITHIN), MAX_NEW);
+}
+
+/// A new configuration forgets neither the domain used last nor what clients may resume; a new start knows at least the
+/// only domain that there is.
+#[test]
+fn what_is_known_of_domains() {
+    let place = Place::new();
+    let first = place.tls.server_config("a.example").unwrap();
+    place.tls.server_config("b.example").unwrap();
+    place.tls.used("b.example");
+    let reread = place.again().knowing(&place.tls);
+    assert_eq!(reread.domain_for(None).unwrap(), "b.example");
+    let ready = reread.ready("a.example").unwrap().unwrap();
+    assert!(
+        Arc::ptr_eq(&ready, &first),
+        "its tickets are as good as before"
+    );
+    // Another folder has other authorities.
+    let elsewhere = Place::new();
+    let other = elsewhere.again().knowing(&place.tls);
+    assert!(other.domain_for(None).is_err() && other.ready("a.example").unwrap().is_none());
+
+    assert!(place.again().domain_for(None).is_err(), "one of two");
+    std::fs::remove_dir_all(place.file("b.example")).unwrap();
+    std::fs::create_dir(place.file(".new-0123")).unwrap();
+    assert_eq!(place.again().domain_for(None).unwrap(), "a.example");
+}
+
+/// What somebody else has put there is not used, whatever it holds: only what is ours, in a place of its own.
+#[test]
+fn what_others_have_put_there() {
+    let place = Place::new();
+    place.tls.server_config("example.org").unwrap();
+    let away = place.home.path().join("away");
+    for name in [
+        "example.org",
+        "example.org/ca-key.pem",
+        "example.org/leaf.pem",
+    ] {
+        let path = place.file(name);
+        std::fs::rename(&path, &away).unwrap();
+        std::os::unix::fs::symlink(&away, &path).unwrap();
+        let refused = place.refused("example.org");
+        assert!(
+            refused.starts_with(&format!("HOME/ca/{name}: it is a symbolic link; ")),
+            "{refused}"
+        );
+        std::fs::remove_file(&path).unwrap();
+        std::fs::rename(&away, &path).unwrap();
+    }
+    place.again().server_config("example.org").unwrap();
+    // Only root can give files away.
+    if !rustix::process::geteuid().is_root() {
+        return skipped("not root, who alone can give files to another user");
+    }
+    for name in [
+        "example.org",
+        "example.org/ca-key.pem",
+        "example.org/leaf.pem",
+    ] {
+        let path = place.file(name);
+        std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
+        let refused = place.refused("example.org");
+        assert!(
+            refused.starts_with(&format!("HOME/ca/{name}: it belongs to another user; ")),
+            "{refused}"
+        );
+        std::os::unix::fs::chown(&path, Some(0), None).unwrap();
+    }
+    place.again().server_config("example.org").unwrap();
+    // The folder of all of them is looked at before one is made.
+    std::os::unix::fs::chown(place.file(""), Some(65_534), None).unwrap();
+    let refused = place.refused("b.example");
+    assert!(
+        refused.contains("HOME/ca: it belongs to another user"),
+        "{refused}"
+    );
 }
 
 /// Nothing that is printed holds a key.

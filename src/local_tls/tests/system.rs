@@ -203,3 +203,28 @@ fn instructions() {
     let text = trust::instructions(&store, &system.certificate(), "example.org");
     insta::assert_snapshot!(system.plain(&text));
 }
+
+/// Every client that was tested is named, and nothing else is there without saying so.
+#[test]
+fn instructions_and_the_list_of_clients_agree() {
+    let system = System::new(
+        &["usr/local/share/ca-certificates"],
+        &[("usr/sbin/update-ca-certificates", "")],
+    );
+    let told = trust::instructions(&system.store(false), &system.certificate(), "example.org");
+    let told = told.to_lowercase();
+    let tested = include_str!("../../../docs/clients.md");
+    let tested: Vec<String> = tested
+        .lines()
+        .filter_map(|line| line.strip_prefix("## "))
+        .map(str::to_lowercase)
+        .collect();
+    for client in &tested {
+        assert!(told.contains(client.as_str()), "{client} is not named");
+    }
+    let own = told.split("for one client alone:").nth(1).unwrap();
+    for line in own.lines().filter(|line| line.starts_with("  ")) {
+        let known = tested.iter().any(|client| line.contains(client.as_str()));
+        assert!(known || line.contains("(untested)"), "{line}");
+    }
+}

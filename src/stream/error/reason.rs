@@ -193,7 +193,7 @@ reasons! {
         "What answered is not a BOSH server, perhaps the login page of a network. Open a web page, or check the url.";
     /// A redirection that must not be followed.
     UnexpectedRedirect = "E-53" RemoteConnectionFailed "unexpected-redirect"
-        "The BOSH server sent xbosh elsewhere in a way it must not follow. Set the final address as url of this domain.";
+        "xbosh was sent elsewhere in a way it must not follow. If a network's login page is there, log in; else set the final address as url of this domain.";
     /// HTTP 400.
     HttpBadRequest = "E-54" InternalServerError "cm-bad-request"
         "The BOSH server did not understand xbosh. Connect again; if it comes back, report it with the log.";

@@ -9,12 +9,13 @@
 //! [`Client::split`] gives the two directions to different tasks. For bytes that no client would send there
 //! is [`raw::Raw`]. Every wait has a deadline ([`Client::set_deadline`], ten seconds at first).
 
+pub mod crowd;
 mod error;
 pub mod managed;
 mod place;
 pub mod raw;
 pub mod rude;
-mod scanner;
+pub(crate) mod scanner;
 pub(crate) mod scram;
 mod stanza;
 mod stream;

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use tokio::io::AsyncWrite;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::stream::{Reader, Writer};
@@ -33,6 +34,16 @@ impl From<&Path> for Place {
 }
 
 impl Place {
+    /// The bare connection, before any TLS; what comes back is not read.
+    pub(super) async fn bare(&self) -> io::Result<Box<dyn AsyncWrite + Send + Unpin>> {
+        Ok(match self {
+            Self::Tcp(address) | Self::Tls(address, _) => {
+                Box::new(TcpStream::connect(address).await?)
+            }
+            Self::Unix(path) => Box::new(UnixStream::connect(path).await?),
+        })
+    }
+
     pub(super) async fn connect(&self) -> io::Result<(Reader, Writer)> {
         Ok(match self {
             Self::Tcp(address) => {

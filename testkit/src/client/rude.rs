@@ -1,12 +1,9 @@
 //! Clients that others must not notice.
 
-use std::net::SocketAddr;
-
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{Account, Client, ClientError, Mechanism};
+use super::{Account, Client, ClientError, Mechanism, Place};
 
 /// A way to misbehave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,10 +36,11 @@ impl Rude {
     /// Misbehaves until dropped; says when it has begun.
     pub async fn misbehave(
         self,
-        place: SocketAddr,
+        place: impl Into<Place> + Send,
         account: Account,
         begun: UnboundedSender<Self>,
     ) {
+        let place = place.into();
         let mut told = false;
         loop {
             let mut tell = || {
@@ -52,31 +50,31 @@ impl Rude {
                 }
             };
             // Thrown out: again. A pause lets others run.
-            let _thrown_out = self.once(place, &account, &mut tell).await;
+            let _thrown_out = self.once(&place, &account, &mut tell).await;
             tokio::task::yield_now().await;
         }
     }
 
     async fn once(
         self,
-        place: SocketAddr,
+        place: &Place,
         account: &Account,
         tell: &mut impl FnMut(),
     ) -> Result<(), ClientError> {
         match self {
             Self::Silent => {
-                let _open = TcpStream::connect(place).await?;
+                let _open = place.bare().await?;
                 tell();
                 std::future::pending().await
             }
             Self::HalfHandshake => {
-                let mut open = TcpStream::connect(place).await?;
+                let mut open = place.bare().await?;
                 open.write_all(b"\x16\x03\x01\x02\x00\x01").await?;
                 tell();
                 std::future::pending().await
             }
             Self::HalfHeader => {
-                let mut open = TcpStream::connect(place).await?;
+                let mut open = place.bare().await?;
                 open.write_all(b"<?xml version='1.0'?><stream:stream")
                     .await?;
                 loop {
@@ -86,7 +84,7 @@ impl Rude {
                 }
             }
             Self::EndlessStanza => {
-                let mut client = Client::login(place, account, Mechanism::Plain).await?;
+                let mut client = Client::login(place.clone(), account, Mechanism::Plain).await?;
                 client
                     .send("<message to='nobody@example.org'><body>")
                     .await?;
@@ -97,7 +95,7 @@ impl Rude {
                 }
             }
             Self::NeverReads => {
-                let mut client = Client::login(place, account, Mechanism::Plain).await?;
+                let mut client = Client::login(place.clone(), account, Mechanism::Plain).await?;
                 let (to, text) = (client.jid().to_owned(), "x".repeat(4096));
                 loop {
                     client.message(&to, &text).await?;
@@ -105,7 +103,7 @@ impl Rude {
                 }
             }
             Self::Reconnects => {
-                let mut client = Client::connect(place, &account.domain).await?;
+                let mut client = Client::connect(place.clone(), &account.domain).await?;
                 client.open().await?;
                 tell();
                 Ok(())

@@ -5,17 +5,17 @@
 
 /// One piece of the stream, as a range of the buffer given to [`Scanner::scan`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Piece {
-    pub(super) kind: Kind,
+pub(crate) struct Piece {
+    pub(crate) kind: Kind,
     /// First byte, at `<`. What is before it belongs to no piece: blanks and the XML declaration.
-    pub(super) start: usize,
+    pub(crate) start: usize,
     /// One past the last byte.
-    pub(super) end: usize,
+    pub(crate) end: usize,
 }
 
 /// What a piece is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// The opening `<stream:stream …>`.
     Header,
     /// A whole first-level element.
@@ -42,7 +42,7 @@ enum State {
 
 /// Incremental scanner; remembers how far it has come.
 #[derive(Debug)]
-pub(super) struct Scanner {
+pub(crate) struct Scanner {
     state: State,
     depth: usize,
     start: usize,
@@ -50,7 +50,7 @@ pub(super) struct Scanner {
 }
 
 impl Scanner {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             state: State::Text,
             depth: 0,
@@ -61,7 +61,7 @@ impl Scanner {
 
     /// Looks at the bytes that were appended since the last call. After a piece, the caller takes
     /// everything up to its end out of the buffer before it calls again.
-    pub(super) fn scan(&mut self, buffer: &[u8]) -> Option<Piece> {
+    pub(crate) fn scan(&mut self, buffer: &[u8]) -> Option<Piece> {
         while self.at < buffer.len() {
             let rest = &buffer[self.at..];
             match self.state {

@@ -25,6 +25,11 @@ impl Stanza {
         &self.bytes
     }
 
+    /// The bytes alone.
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
+
     /// The element as text.
     pub fn text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.bytes)

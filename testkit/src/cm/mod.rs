@@ -90,6 +90,8 @@ struct Shared {
     state: Mutex<State>,
     /// Answers written so far.
     written: watch::Sender<u64>,
+    /// A request has come, or an answer was written.
+    news: watch::Sender<()>,
 }
 
 impl Shared {
@@ -124,6 +126,7 @@ impl Cm {
             profile,
             state: Mutex::default(),
             written: watch::Sender::new(0),
+            news: watch::Sender::new(()),
         });
         let scheme = if tls.is_some() { "https" } else { "http" };
         let serving = Arc::clone(&shared);
@@ -160,11 +163,11 @@ impl Cm {
         self.shared.lock().cookie = true;
     }
 
-    /// Waits until this holds of the requests so far; looked at whenever an answer was written.
+    /// Waits until this holds of the requests so far; looked at whenever one has come or was answered.
     pub async fn until(&self, holds: impl Fn(&[Post]) -> bool) {
-        let mut written = self.shared.written.subscribe();
+        let mut news = self.shared.news.subscribe();
         while !holds(&self.shared.lock().posts) {
-            if written.changed().await.is_err() {
+            if news.changed().await.is_err() {
                 return;
             }
         }
@@ -209,8 +212,10 @@ impl Cm {
         loop {
             let held = {
                 let state = self.shared.lock();
-                let mut sessions = state.sessions.values();
-                !state.sessions.is_empty()
+                // One that was asked for and left never holds anything.
+                let used = |s: &&Handle| s.used.load(Ordering::Acquire);
+                let mut sessions = state.sessions.values().filter(used).peekable();
+                sessions.peek().is_some()
                     && sessions.all(|s| s.unanswered.load(Ordering::Acquire) > 0)
             };
             if held {

@@ -1,6 +1,6 @@
 //! What the manager itself does with a request: sessions begin here, and each runs in a task of its own.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ pub(super) struct Place {
 pub(super) struct Handle {
     pub(super) commands: UnboundedSender<Command>,
     pub(super) unanswered: Arc<AtomicUsize>,
+    /// Something came after the creation request.
+    pub(super) used: Arc<AtomicBool>,
 }
 
 /// The manager's answer; `None` if it never gives one.
@@ -156,9 +158,11 @@ async fn create(shared: &Arc<Shared>, request: &Request, raw: &Raw) -> Answer {
 
     let (commands, inbox) = unbounded_channel();
     let unanswered = Arc::new(AtomicUsize::new(0));
+    let used = Arc::new(AtomicBool::new(false));
     let handle = Handle {
         commands,
         unanswered: Arc::clone(&unanswered),
+        used: Arc::clone(&used),
     };
     {
         let mut state = shared.lock();
@@ -169,7 +173,13 @@ async fn create(shared: &Arc<Shared>, request: &Request, raw: &Raw) -> Answer {
             answer.headers = "Set-Cookie: node=a; Path=/; HttpOnly\r\n".to_owned();
         }
     }
-    tokio::spawn(run(session, inbox, Arc::downgrade(shared), unanswered));
+    tokio::spawn(run(
+        session,
+        inbox,
+        Arc::downgrade(shared),
+        unanswered,
+        used,
+    ));
     answer
 }
 
@@ -208,13 +218,17 @@ async fn run(
     mut inbox: UnboundedReceiver<Command>,
     shared: Weak<Shared>,
     unanswered: Arc<AtomicUsize>,
+    used: Arc<AtomicBool>,
 ) {
     while !session.over {
         let deadline = session.deadline();
         tokio::select! {
             biased;
             command = inbox.recv() => match command {
-                Some(command) => session.handle(command),
+                Some(command) => {
+                    session.handle(command);
+                    used.store(true, Ordering::Release);
+                }
                 // The manager is gone.
                 None => return,
             },

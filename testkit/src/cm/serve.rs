@@ -160,6 +160,7 @@ impl<S: Wire> Connection<S> {
                 body,
                 at: Instant::now(),
             });
+            self.shared.news.send_replace(());
         }
         let place = Place {
             id: state.exchanges,
@@ -321,6 +322,7 @@ impl<S: Wire> Connection<S> {
         }
         let written = self.write(&rendered.bytes).await;
         self.shared.written.send_modify(|count| *count += 1);
+        self.shared.news.send_replace(());
         let closes = rendered.closes || matches!(fault, Some(Fault::CloseSilently));
         if closes {
             // A close that is clean as far as it goes.

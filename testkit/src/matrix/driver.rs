@@ -29,6 +29,8 @@ pub struct Driver {
     pub source: String,
     /// The security that it begins with by itself: starttls, direct, plain.
     pub default: String,
+    /// What else it can be set to: plain, starttls, direct.
+    pub also: Vec<String>,
     /// What a user types or clicks.
     pub settings: String,
     /// Why it cannot be driven, if it cannot.
@@ -72,13 +74,14 @@ impl Driver {
             kind: one("kind"),
             source: one("source"),
             default: one("default"),
+            also: one("also").split_whitespace().map(str::to_owned).collect(),
             settings: one("settings"),
             cannot: all("cannot"),
             path,
         })
     }
 
-    /// Whether it can send only, one message each time it runs.
+    /// Whether it runs, and logs in, once for each message that it sends.
     #[must_use]
     pub fn is_one_shot(&self) -> bool {
         self.kind == "one-shot"
@@ -188,8 +191,10 @@ impl Drop for Running {
         if let Some(pid) = self.process.id() {
             let order = format!("kill -TERM -{pid}");
             let _gone_already = crate::real::daemon::helper("sh", &["-c", &order], "");
-            let until = std::time::Instant::now() + LAST_WORDS;
-            while matches!(self.process.try_wait(), Ok(None)) && std::time::Instant::now() < until {
+            for _ in 0..100 {
+                if !matches!(self.process.try_wait(), Ok(None)) {
+                    break;
+                }
                 std::thread::sleep(LAST_WORDS / 100);
             }
             let order = format!("kill -KILL -{pid}");

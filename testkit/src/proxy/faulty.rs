@@ -1,4 +1,4 @@
-//! An HTTP proxy for absolute-form requests that hits some of them, by chance but from a seed, with one kind of
+//! An HTTP proxy, for absolute-form requests and for CONNECT, that hits some of them, by chance but from a seed, with one kind of
 //! fault. Where [`HttpTrick`](super::HttpTrick) misbehaves always, this one does so now and then, as networks do.
 //!
 //! It forwards cleanly until [`FaultyProxy::arm`]. Client and origin have connections of their own, a new one to
@@ -6,8 +6,9 @@
 
 mod kind;
 mod serve;
+mod tunnel;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -74,6 +75,8 @@ impl FaultyProxy {
             }),
             away_until: Mutex::new(None),
             cuts: watch::Sender::new(()),
+            marks: Mutex::default(),
+            sessions: Mutex::default(),
             log: Mutex::default(),
         });
         let serving = Arc::clone(&shared);
@@ -122,6 +125,21 @@ impl FaultyProxy {
         self.cut();
     }
 
+    /// From now on, sessions whose requests or answers hold this text can be asked for by it.
+    pub fn mark(&self, text: &str) {
+        lock(&self.shared.marks).push(text.to_owned());
+    }
+
+    /// How many requests of the marked sessions were under way when connections were cut.
+    #[must_use]
+    pub fn cut_requests(&self, mark: &str) -> u64 {
+        lock(&self.shared.sessions)
+            .values()
+            .filter(|session| session.marks.iter().any(|known| known == mark))
+            .map(|session| session.cut)
+            .sum()
+    }
+
     /// The last thousands of requests and answers, one a line with the time of day (UTC), and what was done to them.
     #[must_use]
     pub fn log(&self) -> String {
@@ -144,7 +162,17 @@ struct Shared {
     lots: Mutex<Lots>,
     away_until: Mutex<Option<Instant>>,
     cuts: watch::Sender<()>,
+    marks: Mutex<Vec<String>>,
+    /// By sid; kept where there are marks.
+    sessions: Mutex<BTreeMap<String, Session>>,
     log: Mutex<VecDeque<String>>,
+}
+
+/// What is known of a session that passes.
+#[derive(Debug, Default)]
+struct Session {
+    marks: Vec<String>,
+    cut: u64,
 }
 
 #[derive(Debug)]
@@ -216,6 +244,28 @@ impl Shared {
             log.pop_front();
         }
         log.push_back(line);
+    }
+
+    /// A session's request or answer passes.
+    fn look(&self, sid: &str, body: &str) {
+        let marks = lock(&self.marks);
+        if marks.is_empty() {
+            return;
+        }
+        let mut sessions = lock(&self.sessions);
+        let session = sessions.entry(sid.to_owned()).or_default();
+        for mark in marks.iter().filter(|mark| body.contains(mark.as_str())) {
+            if !session.marks.contains(mark) {
+                session.marks.push(mark.clone());
+            }
+        }
+    }
+
+    /// A session's request is cut off.
+    fn count_cut(&self, sid: &str) {
+        if let Some(session) = lock(&self.sessions).get_mut(sid) {
+            session.cut += 1;
+        }
     }
 
     fn is_away(&self) -> bool {

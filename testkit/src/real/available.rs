@@ -30,6 +30,8 @@ pub enum Program {
     Dante,
     /// The reverse proxy.
     Nginx,
+    /// The TCP load balancer.
+    Haproxy,
     /// The command-line HTTP client.
     Curl,
     /// The command-line TLS client.
@@ -49,6 +51,7 @@ impl Program {
             Self::Microsocks => "microsocks",
             Self::Dante => "dante",
             Self::Nginx => "nginx",
+            Self::Haproxy => "haproxy",
             Self::Curl => "curl",
             Self::Openssl => "openssl",
         }
@@ -65,6 +68,7 @@ impl Program {
             | Self::Cntlm
             | Self::Microsocks
             | Self::Nginx
+            | Self::Haproxy
             | Self::Curl
             | Self::Openssl => self.name(),
         }

@@ -33,10 +33,18 @@ impl Ejabberd {
     /// # Errors
     /// What is wrong.
     pub fn start_with(modules: &str) -> Result<Self, String> {
-        with_retries(|| Self::try_start(modules))
+        with_retries(|| Self::try_start(60, modules))
     }
 
-    fn try_start(modules: &str) -> Result<Self, String> {
+    /// Starts one that ends a session after so many seconds of silence.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn start_impatient(inactivity: u64) -> Result<Self, String> {
+        with_retries(|| Self::try_start(inactivity, ""))
+    }
+
+    fn try_start(inactivity: u64, modules: &str) -> Result<Self, String> {
         let ports @ [c2s, http, https, erlang] = free_ports()?;
         let folder = Folder::new("ejabberd", Some("ejabberd"))?;
         for name in ["etc", "log", "spool", "home"] {
@@ -79,7 +87,7 @@ acl: {{loopback: {{ip: [127.0.0.0/8]}}}}
 access_rules: {{c2s: {{allow: all}}, register: {{allow: all}}}}
 api_permissions:
   tests: {{from: [mod_http_api], who: {{access: {{allow: [{{acl: loopback}}]}}}}, what: "*"}}
-modules: {{mod_bosh: {{max_inactivity: 60}}, mod_http_api: {{}}, mod_register: {{ip_access: all, access: register}}, mod_admin_extra: {{}}, mod_roster: {{}}, mod_disco: {{}}, mod_ping: {{}}, mod_stream_mgmt: {{}}{modules}}}
+modules: {{mod_bosh: {{max_inactivity: {inactivity}}}, mod_http_api: {{}}, mod_register: {{ip_access: all, access: register}}, mod_admin_extra: {{}}, mod_roster: {{}}, mod_disco: {{}}, mod_ping: {{}}, mod_stream_mgmt: {{}}{modules}}}
 "#
         );
         let config = folder.file("ejabberd.yml", &config)?;
@@ -129,6 +137,31 @@ modules: {{mod_bosh: {{max_inactivity: 60}}, mod_http_api: {{}}, mod_register: {
     pub fn restart(&mut self) -> Result<(), String> {
         self.daemon.restart()?;
         self.wait_until_ready()
+    }
+}
+
+impl Ejabberd {
+    /// Stops it, and lets it go on after a while: meanwhile it answers nobody and loses nothing.
+    ///
+    /// # Errors
+    /// Its process is not found.
+    pub fn stop_for(&self, time: std::time::Duration) -> Result<(), String> {
+        let node = format!("xbosh{}@localhost", self.ports[3]);
+        let find = format!(
+            "for p in /proc/[0-9]*; do case $(tr '\\0' ' ' <$p/cmdline) in *{node}*) read -r name <$p/comm; [ \"$name\" = beam.smp ] && echo ${{p#/proc/}};; esac; done 2>/dev/null; true"
+        );
+        let pid = super::daemon::helper("sh", &["-c", &find], "")?;
+        let pid = pid.trim().to_owned();
+        if pid.is_empty() || !pid.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(format!("the machine of {node} is not found: {pid:?}"));
+        }
+        super::daemon::helper("sh", &["-c", &format!("kill -STOP {pid}")], "")?;
+        std::thread::spawn(move || {
+            std::thread::sleep(time);
+            // It may have been ended meanwhile.
+            let _ = super::daemon::helper("sh", &["-c", &format!("kill -CONT {pid}")], "");
+        });
+        Ok(())
     }
 }
 

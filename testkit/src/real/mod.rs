@@ -5,7 +5,7 @@
 //! All launchers block; they return a sentence saying what is wrong, with the end of the server's own log.
 //!
 //! [`Prosody`] and [`Ejabberd`] serve c2s, BOSH over http and over https; [`Squid`], [`Tinyproxy`], [`Microsocks`]
-//! and [`Dante`] are ways out; [`Nginx`] is a reverse proxy in front of a connection manager.
+//! and [`Dante`] are ways out; [`Nginx`] is a reverse proxy in front of a connection manager, [`Haproxy`] stands before xbosh.
 
 pub mod available;
 mod ca;
@@ -13,6 +13,7 @@ mod cntlm;
 pub mod daemon;
 mod dante;
 mod ejabberd;
+mod haproxy;
 pub mod http;
 mod microsocks;
 mod nginx;
@@ -29,6 +30,7 @@ pub use ca::Ca;
 pub use cntlm::Cntlm;
 pub use dante::Dante;
 pub use ejabberd::Ejabberd;
+pub use haproxy::Haproxy;
 pub use microsocks::Microsocks;
 pub use nginx::{Logged, Nginx};
 pub use prosody::Prosody;

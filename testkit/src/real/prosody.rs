@@ -15,6 +15,14 @@ const DOMAIN: &str = "xmpp.test";
 const BOSH_BASE_TYPE: &str = "module:set_global()
 module:hook('bosh-session', function(event) event.session.base_type = 'c2s' end)
 ";
+/// Over BOSH mod_csi_simple takes every stanza for an important one and holds nothing back: only the log can show whether
+/// a client's state arrived. To be loaded with mod_csi.
+const CSI_WITNESS: &str = "for _, state in ipairs { 'inactive', 'active' } do
+    module:hook('csi-client-'..state, function(event)
+        module:log('info', 'client state %s: %s', state, event.origin.full_jid)
+    end, 1)
+end
+";
 const SALT: &str = "c2FsdHNhbHQtc2FsdHNhbHQ";
 const ROUNDS: u32 = 4096;
 
@@ -50,6 +58,7 @@ impl Prosody {
         folder.folder("certs")?;
         folder.folder("plugins")?;
         folder.file("plugins/mod_bosh_base_type.lua", BOSH_BASE_TYPE)?;
+        folder.file("plugins/mod_csi_witness.lua", CSI_WITNESS)?;
         let dots = DOMAIN.replace('.', "%2e");
         for name in [
             "data",
@@ -129,6 +138,27 @@ impl Prosody {
         Ok(())
     }
 
+    /// An account whose password costs nothing to check, for benchmarks.
+    ///
+    /// # Errors
+    /// File errors.
+    pub fn add_cheap_account(&self, user: &str) -> Result<Account, String> {
+        self.add_account_with(user, 1)
+    }
+
+    /// Writes the account's file, which a running Prosody sees at once.
+    fn add_account_with(&self, user: &str, rounds: u32) -> Result<Account, String> {
+        let account = Account::new(user, DOMAIN, &format!("secret-of-{user}"));
+        let keys = Keys::derive(&account.password, SALT.as_bytes(), rounds);
+        let (stored, server) = (hex(&keys.stored), hex(&keys.server));
+        let name = format!("{}/{}.dat", accounts(), file_name(user));
+        let content = format!(
+            r#"return {{ ["iteration_count"]={rounds}; ["salt"]="{SALT}"; ["stored_key"]="{stored}"; ["server_key"]="{server}"; }};"#
+        );
+        self.daemon.folder().file(&name, &content)?;
+        Ok(account)
+    }
+
     /// The end of its log.
     pub fn log(&self) -> String {
         self.daemon.output()
@@ -160,17 +190,8 @@ impl Server for Prosody {
         &self.ca_file
     }
 
-    /// Writes the account's file, which a running Prosody sees at once.
     fn add_account(&self, user: &str) -> Result<Account, String> {
-        let account = Account::new(user, DOMAIN, &format!("secret-of-{user}"));
-        let keys = Keys::derive(&account.password, SALT.as_bytes(), ROUNDS);
-        let (stored, server) = (hex(&keys.stored), hex(&keys.server));
-        let name = format!("{}/{}.dat", accounts(), file_name(user));
-        let content = format!(
-            r#"return {{ ["iteration_count"]={ROUNDS}; ["salt"]="{SALT}"; ["stored_key"]="{stored}"; ["server_key"]="{server}"; }};"#
-        );
-        self.daemon.folder().file(&name, &content)?;
-        Ok(account)
+        self.add_account_with(user, ROUNDS)
     }
 }
 

@@ -33,7 +33,15 @@ impl Sidecar {
     /// # Errors
     /// What is wrong, with its log.
     pub fn start(binary: &Path, config: &str) -> Result<Self, String> {
-        Self::start_at(binary, config, false)
+        Self::start_at(binary, Some(config), false, &[])
+    }
+
+    /// Starts `xbosh run --listen 127.0.0.1:0` in an empty home, without any file, and with this in its environment.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_without_file(binary: &Path, environment: &[(&str, &str)]) -> Result<Self, String> {
+        Self::start_at(binary, None, false, environment)
     }
 
     /// As [`Self::start`], on a Unix socket beside the port.
@@ -41,18 +49,25 @@ impl Sidecar {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_unix(binary: &Path, config: &str) -> Result<Self, String> {
-        Self::start_at(binary, config, true)
+        Self::start_at(binary, Some(config), true, &[])
     }
 
-    fn start_at(binary: &Path, config: &str, unix: bool) -> Result<Self, String> {
+    fn start_at(
+        binary: &Path,
+        config: Option<&str>,
+        unix: bool,
+        environment: &[(&str, &str)],
+    ) -> Result<Self, String> {
         let folder = tempfile::Builder::new()
             .prefix("xbosh-")
             .tempdir()
             .map_err(|error| error.to_string())?;
         let path = folder.path().join("config.toml");
-        fs::write(&path, config)
-            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o600)))
-            .map_err(|error| error.to_string())?;
+        if let Some(config) = config {
+            fs::write(&path, config)
+                .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o600)))
+                .map_err(|error| error.to_string())?;
+        }
         let log = fs::File::create(folder.path().join("log")).map_err(|error| error.to_string())?;
         let mut command = match find("setpriv") {
             Some(setpriv) => {
@@ -62,25 +77,17 @@ impl Sidecar {
             }
             None => Command::new(binary),
         };
-        for name in ["https_proxy", "http_proxy", "all_proxy", "no_proxy"] {
-            command.env_remove(name).env_remove(name.to_uppercase());
-        }
-        // Settings of the tests are none of its own.
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("XBOSH_") {
-                command.env_remove(name);
-            }
-        }
+        clean(&mut command, folder.path());
         command.args(["run", "--listen", "127.0.0.1:0"]);
         if unix {
             let socket = folder.path().join(SOCKET);
             command.args(["--listen", &format!("unix:{}", socket.display())]);
         }
+        if config.is_some() {
+            command.arg("--config").arg(path);
+        }
         let mut process = command
-            .arg("--config")
-            .arg(path)
-            .env("XDG_STATE_HOME", folder.path())
-            .env("XDG_RUNTIME_DIR", folder.path())
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -131,16 +138,23 @@ impl Sidecar {
         self.folder.path().join(SOCKET)
     }
 
+    /// Where it keeps its authorities and sockets.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Runs another command of the program with the same configuration and folders, and gives what it prints.
     ///
     /// # Errors
     /// Its exit code and what it says.
     pub fn command(&self, args: &[&str]) -> Result<String, String> {
-        let done = Command::new(&self.binary)
+        let mut command = Command::new(&self.binary);
+        clean(&mut command, self.folder.path());
+        let done = command
             .args(args)
             .arg("--config")
             .arg(self.folder.path().join("config.toml"))
-            .env("XDG_STATE_HOME", self.folder.path())
             .stdin(Stdio::null())
             .output()
             .map_err(|error| error.to_string())?;
@@ -199,6 +213,24 @@ impl Sidecar {
             }
         }
     }
+}
+
+/// What this process has in its environment for itself is kept from it; its folders are private.
+fn clean(command: &mut Command, folder: &Path) {
+    for name in ["https_proxy", "http_proxy", "all_proxy", "no_proxy"] {
+        command.env_remove(name).env_remove(name.to_uppercase());
+    }
+    // Settings of the tests are none of its own.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("XBOSH_") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .env("HOME", folder)
+        .env("XDG_CONFIG_HOME", folder.join("config"))
+        .env("XDG_STATE_HOME", folder)
+        .env("XDG_RUNTIME_DIR", folder);
 }
 
 impl Drop for Sidecar {

@@ -20,7 +20,15 @@ impl Squid {
     /// # Errors
     /// What is wrong.
     pub fn start() -> Result<Self, String> {
-        with_retries(|| Self::try_start(basic))
+        with_retries(|| Self::try_start(basic, ""))
+    }
+
+    /// As [`Self::start`]; `hosts` are more lines for its `hosts_file`, each ended by a newline.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn start_with_hosts(hosts: &str) -> Result<Self, String> {
+        with_retries(|| Self::try_start(basic, hosts))
     }
 
     /// As [`Self::start`], with Digest (RFC 7616, MD5) in place of Basic; a nonce may be used so often.
@@ -28,7 +36,7 @@ impl Squid {
     /// # Errors
     /// What is wrong.
     pub fn start_digest(nonce_uses: u32) -> Result<Self, String> {
-        with_retries(|| Self::try_start(|folder| digest(folder, nonce_uses)))
+        with_retries(|| Self::try_start(|folder| digest(folder, nonce_uses), ""))
     }
 
     /// As [`Self::start`], with NTLM alone; its helper goes through the handshake and takes everybody.
@@ -36,14 +44,17 @@ impl Squid {
     /// # Errors
     /// What is wrong.
     pub fn start_ntlm() -> Result<Self, String> {
-        with_retries(|| Self::try_start(ntlm))
+        with_retries(|| Self::try_start(ntlm, ""))
     }
 
-    fn try_start(login: impl FnOnce(&Folder) -> Result<String, String>) -> Result<Self, String> {
+    fn try_start(
+        login: impl FnOnce(&Folder) -> Result<String, String>,
+        hosts: &str,
+    ) -> Result<Self, String> {
         let [port, refused_port] = free_ports()?;
         let folder = Folder::new("squid", Some("proxy"))?;
         let login = login(&folder)?;
-        let hosts = folder.file("hosts", "127.0.0.1 localhost\n")?;
+        let hosts = folder.file("hosts", &format!("127.0.0.1 localhost\n{hosts}"))?;
         let config = format!(
             "http_port 127.0.0.1:{port}\n\
              {login}\

@@ -46,10 +46,11 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Everything arrived once and in order, and no stream was closed.
+    /// Everything arrived once and in order, nothing came back, and no stream was closed.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        let wrong = self.lost + self.doubled + self.out_of_order + self.closed.len();
+        let wrong =
+            self.lost + self.doubled + self.out_of_order + self.returned + self.closed.len();
         wrong == 0 && self.details.is_empty()
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use xbosh_testkit::Service;
 use xbosh_testkit::proxy::{FaultKind, FaultPlan, FaultyProxy};
 
-const REQUEST: &str = "<body rid='1'>request</body>";
+const REQUEST: &str = "<body rid='1' sid='s1'>request</body>";
 const ANSWER: &str = "<body>an answer</body>";
 
 /// Answers each connection's first request, when let.
@@ -359,6 +359,8 @@ async fn a_client_that_leaves_takes_its_request_along() {
 #[tokio::test]
 async fn outages_cut_what_is_there_and_refuse_what_comes() {
     let mut bench = Bench::start(FaultKind::Buffer, 0, Some(0)).await;
+    bench.proxy.mark("request");
+    bench.proxy.mark("another");
     bench.send().await.unwrap();
     let whole = Arc::clone(&bench.origin.whole);
     crate::bosh::until(|| whole.load(Ordering::SeqCst) == 1).await;
@@ -379,11 +381,25 @@ async fn outages_cut_what_is_there_and_refuse_what_comes() {
     }
     assert!(begun.elapsed() >= lasts);
     assert_eq!(bench.faults(), 1);
+    assert_eq!(bench.proxy.cut_requests("request"), 1);
 
     bench.send().await.unwrap();
     crate::bosh::until(|| whole.load(Ordering::SeqCst) == 3).await;
     bench.proxy.cut();
     assert!(bench.read().await.reset);
+    assert_eq!(bench.proxy.cut_requests("request"), 2);
+    assert_eq!(bench.proxy.cut_requests("another"), 0);
+    // It was in an answer.
+    bench.proxy.mark("an answer");
+    // With nothing under way. The answer is not for the request that was cut.
+    crate::bosh::until(|| left.load(Ordering::SeqCst) == 2).await;
+    bench.origin.may_answer.add_permits(1);
+    bench.reconnect().await;
+    assert!(bench.exchange().await.is_answer());
+    bench.proxy.cut();
+    assert!(bench.read().await.reset);
+    assert_eq!(bench.proxy.cut_requests("request"), 2);
+    assert_eq!(bench.proxy.cut_requests("an answer"), 2);
 }
 
 #[test]

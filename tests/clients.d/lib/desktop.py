@@ -1,17 +1,15 @@
 """What the drivers of graphical clients share: a display and a session bus of their own, as an ordinary user."""
 
 import os
-import select
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from driver import LOGIN, Settings, cannot, debian, say
+from driver import LOGIN, LOGOUT, STEP, Orders, Settings, cannot, debian, own, say
 
 PACKAGES = ["xvfb", "openbox", "xdotool", "imagemagick", "x11-apps", "xclip", "dbus-daemon", "fonts-dejavu-core", "openssl"]
-STEP = 0.1
 STILL = 20
 LIB = Path(__file__).resolve().parent
 
@@ -53,19 +51,12 @@ class Desktop:
     def __init__(self, settings):
         self.settings = settings
         self.started = []
-        self.lines = []
-        self.rest = b""
+        self.orders = Orders()
 
     def __enter__(self):
         home = self.settings.home
-        runtime = home / "run"
-        runtime.mkdir(mode=0o700, exist_ok=True)
-        for name in [name for name in os.environ if name.startswith("XDG_")]:
-            del os.environ[name]
+        own(home)
         os.environ.update(
-            HOME=str(home),
-            XDG_RUNTIME_DIR=str(runtime),
-            LC_ALL="C.UTF-8",
             GDK_BACKEND="x11",
             GSETTINGS_BACKEND="memory",
             NO_AT_BRIDGE="1",
@@ -85,7 +76,7 @@ class Desktop:
             process.terminate()
         for process in self.started:
             try:
-                process.wait(5)
+                process.wait(LOGOUT)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -108,7 +99,7 @@ class Desktop:
 
     def run(self, *words):
         """What a program says that ends soon."""
-        done = subprocess.run(list(map(str, words)), stdout=subprocess.PIPE, text=True, timeout=20)
+        done = subprocess.run(list(map(str, words)), stdout=subprocess.PIPE, text=True, timeout=LOGIN)
         return done.stdout.strip()
 
     def windows(self, name):
@@ -121,32 +112,24 @@ class Desktop:
     def paste(self, text):
         """Into what has the focus, whatever letters it is written in."""
         copy = ["xclip", "-selection", "clipboard"]
-        subprocess.run(copy, input=text, text=True, stdout=subprocess.DEVNULL, timeout=20)
+        subprocess.run(copy, input=text, text=True, stdout=subprocess.DEVNULL, timeout=LOGIN)
         self.key("ctrl+v")
 
     def shot(self, name):
-        """A picture of all that is to be seen, once nothing moves. The server's domain stands for its name."""
-        server = os.environ.get("XB_SERVER") or self.settings.domain
+        """A picture of all that is to be seen, once nothing moves."""
         before = None
         for _ in range(STILL):
-            picture = subprocess.run(["xwd", "-root", "-silent"], stdout=subprocess.PIPE, timeout=20).stdout
+            picture = subprocess.run(["xwd", "-root", "-silent"], stdout=subprocess.PIPE, timeout=LOGIN).stdout
             if picture == before:
                 break
             before = picture
             time.sleep(STEP)
-        file = self.settings.out / f"{name}-{server}.png"
-        subprocess.run(["convert", "xwd:-", file], input=picture, timeout=20)
+        file = self.settings.out / f"{name}-{self.settings.server}.png"
+        subprocess.run(["convert", "xwd:-", file], input=picture, timeout=LOGIN)
 
     def command(self):
-        """The next command as a pair of name and text within a step, or none."""
-        if not self.lines and select.select([0], [], [], STEP)[0]:
-            read = os.read(0, 65536)
-            *lines, self.rest = (self.rest + read).split(b"\n")
-            self.lines += [line.decode() for line in lines] + ([] if read else ["quit"])
-        if self.lines:
-            name, _, text = self.lines.pop(0).partition(" ")
-            return name, text
-        return None, ""
+        """See `Orders.next`."""
+        return self.orders.next()
 
     def until(self, ready, seconds=LOGIN):
         """Whether it became true in time."""

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { LOGIN_SECONDS = 60, LOGOUT_SECONDS = 10, STEP_MS = 50 };
+enum { LOGIN_SECONDS = 120, LOGOUT_SECONDS = 30, STEP_MS = 50 };
 
 /* A setting of the contract, or this if it is not set; without either the driver ends. */
 static inline const char *setting(const char *name, const char *otherwise) {

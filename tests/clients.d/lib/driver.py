@@ -5,14 +5,17 @@ A driver is started by any Python 3; `library` runs it again with the Python of 
 
 import asyncio
 import os
+import select
+import shlex
 import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-LOGIN = 60
-LOGOUT = 10
+# Seconds that nobody waits on a machine of one's own, but tests side by side on a small one do.
+LOGIN = 120
+LOGOUT = 30
 CLIENTS = Path(__file__).resolve().parents[2] / "real/clients"
 PINNED = CLIENTS / "requirements.txt"
 PINS_MET = """
@@ -27,6 +30,7 @@ class Settings:
     """What the runner asks for. The file of the CA may be missing: then nothing is to be trusted."""
 
     def __init__(self):
+        self.server = os.environ.get("XB_SERVER") or os.environ["XB_JID"].split("@")[1]
         self.jid = os.environ["XB_JID"]
         self.user, self.domain = self.jid.split("@")
         self.password = os.environ["XB_PASSWORD"]
@@ -39,10 +43,74 @@ class Settings:
         self.home = Path(os.environ["XB_HOME"])
         self.out = Path(os.environ["XB_OUT"])
 
+    def log(self, program):
+        """For what a program says; its own, as it may run several times at once."""
+        return self.out / f"{program}-{self.server}-{self.tls}-program.log"
+
+
+# Between two looks at what goes on.
+STEP = 0.1
+# What stands between two commands of a line.
+BAR = object()
+# Whatever there is of these on the machine, clients know their own only.
+FOREIGN = ("XDG_", "LC_", "TMUX", "SSL_CERT_", "PYTHONHOME", "PYTHONPATH", "DBUS_", "DISPLAY", "WAYLAND_", "LANGUAGE")
+
+
+def own(home):
+    """Makes the environment that of a user at home here, whatever it was, and even if it was empty."""
+    # A shell ignores these for what it runs in the background, and so would every program from here on.
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    proxies = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+    for name in list(os.environ):
+        if name.startswith(FOREIGN) or name.lower() in proxies:
+            del os.environ[name]
+    runtime = home / "run"
+    runtime.mkdir(mode=0o700, exist_ok=True)
+    os.environ.update(
+        HOME=str(home),
+        USER="nobody",
+        LOGNAME="nobody",
+        SHELL="/bin/sh",
+        XDG_RUNTIME_DIR=str(runtime),
+        TERM="xterm-256color",
+        LANG="C.UTF-8",
+        LC_ALL="C.UTF-8",
+    )
+
 
 def say(event, text=""):
     """One event of the contract, on one line."""
     print(" ".join(f"{event} {text}".split("\n")).strip(), flush=True)
+
+
+def wrote(path):
+    """A file that a user would write as this driver did."""
+    say("file", path)
+
+
+def ran(*words):
+    """A command that a user would type as this driver did."""
+    say("ran", " ".join("|" if word is BAR else shlex.quote(str(word)) for word in words))
+
+
+class Orders:
+    """The commands of the runner."""
+
+    def __init__(self):
+        self.lines = []
+        self.rest = b""
+
+    def next(self):
+        """The next one as a pair of name and text within a step, or none."""
+        if not self.lines and select.select([0], [], [], STEP)[0]:
+            read = os.read(0, 65536)
+            *lines, self.rest = (self.rest + read).split(b"\n")
+            self.lines += [line.decode() for line in lines] + ([] if read else ["quit"])
+        if self.lines:
+            name, _, text = self.lines.pop(0).partition(" ")
+            return name, text
+        return None, ""
 
 
 def cannot(why):
@@ -128,6 +196,7 @@ async def drive(factory):
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, os._exit, 143)
     client = factory(Settings())
     say("version", client.version)
+    say("code", sys.argv[0])
     try:
         await asyncio.wait_for(client.start(), LOGIN)
     except Exception as error:

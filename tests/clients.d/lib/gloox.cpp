@@ -70,6 +70,7 @@ int main() {
     gloox::JID jid(setting("XB_JID", NULL));
     std::string host = setting("XB_HOST", "127.0.0.1");
     int port = std::atoi(setting("XB_PORT", NULL));
+    // What a program writes:
     gloox::Client client(jid, setting("XB_PASSWORD", NULL));
     client.setServer(host);
     client.setPort(port);
@@ -84,6 +85,7 @@ int main() {
         tls->registerTLSHandler(&judge);
         client.setConnectionImpl(tls);
     }
+    // So far a program.
     client.registerConnectionListener(&chat);
     client.registerMessageHandler(&chat);
     if (!client.connect(false)) {

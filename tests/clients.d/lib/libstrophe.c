@@ -41,6 +41,7 @@ int main(void) {
     say("version", "libstrophe " VERSION);
     xmpp_ctx_t *context = xmpp_ctx_new(NULL, xmpp_get_default_logger(XMPP_LEVEL_INFO));
     xmpp_conn_t *conn = xmpp_conn_new(context);
+    /* What a program writes: */
     if (tls_is("plain"))
         flags |= XMPP_CONN_FLAG_DISABLE_TLS;
     if (tls_is("starttls"))
@@ -53,7 +54,9 @@ int main(void) {
     xmpp_conn_set_jid(conn, setting("XB_JID", NULL));
     xmpp_conn_set_pass(conn, setting("XB_PASSWORD", NULL));
     unsigned short port = (unsigned short)atoi(setting("XB_PORT", NULL));
-    if (xmpp_connect_client(conn, setting("XB_HOST", "127.0.0.1"), port, changed, NULL) != XMPP_EOK) {
+    int connected = xmpp_connect_client(conn, setting("XB_HOST", "127.0.0.1"), port, changed, NULL);
+    /* So far a program. */
+    if (connected != XMPP_EOK) {
         say("lost", "cannot connect");
         return 1;
     }

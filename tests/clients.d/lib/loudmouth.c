@@ -63,6 +63,7 @@ int main(void) {
     char *domain = strchr(user, '@');
     *domain++ = 0;
     say("version", "loudmouth " VERSION);
+    /* What a program writes: */
     LmConnection *conn = lm_connection_new(setting("XB_HOST", "127.0.0.1"));
     lm_connection_set_port(conn, (guint)atoi(setting("XB_PORT", NULL)));
     lm_connection_set_jid(conn, setting("XB_JID", NULL));
@@ -75,6 +76,7 @@ int main(void) {
         lm_connection_set_ssl(conn, ssl);
         lm_ssl_unref(ssl);
     }
+    /* So far a program. */
     LmMessageHandler *handler = lm_message_handler_new(received, NULL, NULL);
     lm_connection_register_message_handler(conn, handler, LM_MESSAGE_TYPE_MESSAGE, LM_HANDLER_PRIORITY_NORMAL);
     lm_connection_set_disconnect_function(conn, closed, NULL, NULL);

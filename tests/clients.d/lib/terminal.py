@@ -1,16 +1,18 @@
 """What the drivers of terminal clients share: a tmux of their own, and what its screen shows."""
 
 import os
-import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import traceback
 from pathlib import Path
 
-from driver import LOGIN, Settings, cannot, debian, say
+from driver import LOGIN, LOGOUT, STEP, Orders, Settings, cannot, debian, own, say
 
-STEP = 0.1
+# Lines of the screen that explain a failure.
+TOLD = 16
 LIB = Path(__file__).resolve().parent
 # Some clients do not run as root. In this name space it is not root, and yet the owner of its files; the number is that of
 # nobody, whom every system knows.
@@ -34,7 +36,16 @@ def terminal(packages, drive):
             os.execv(LIB / "trusting", ["trusting", settings.ca or "", *inside])
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         with Terminal(settings) as screen:
-            sys.exit(drive(settings, screen))
+            status = 1
+            try:
+                status = drive(settings, screen)
+            except Exception:
+                traceback.print_exc(limit=-2)
+            finally:
+                # Also when its time is over.
+                if status:
+                    screen.tell()
+            sys.exit(status)
     else:
         cannot(f"usage: {sys.argv[0]} install | run")
 
@@ -46,49 +57,81 @@ def version_of(*words):
 
 
 class Terminal:
-    """Ends with what runs in it."""
+    """Ends with what runs in it, however that ends."""
 
     def __init__(self, settings):
         self.settings = settings
-        self.socket = settings.home / "tmux"
-        self.lines = []
-        self.rest = b""
-        for name in [name for name in os.environ if name.startswith("XDG_") or name == "TMUX"]:
-            del os.environ[name]
-        for name in ("http_proxy", "https_proxy", "all_proxy"):
-            os.environ.pop(name, None), os.environ.pop(name.upper(), None)
-        runtime = settings.home / "run"
-        runtime.mkdir(mode=0o700, exist_ok=True)
+        self.server = None
+        self.orders = Orders()
+        own(settings.home)
         os.environ.update(
-            HOME=str(settings.home),
             XDG_CONFIG_HOME=str(settings.home / "config"),
             XDG_DATA_HOME=str(settings.home / "data"),
             XDG_CACHE_HOME=str(settings.home / "cache"),
-            XDG_RUNTIME_DIR=str(runtime),
-            TERM="xterm-256color",
-            LC_ALL="C.UTF-8",
         )
+        # The name of a socket has 108 bytes at most.
+        long = len(str(settings.home)) > 80
+        self.elsewhere = tempfile.TemporaryDirectory(prefix="xb-", dir="/tmp") if long else None
+        self.sockets = Path(self.elsewhere.name) if long else settings.home
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self.tmux("kill-server", check=False)
+        if self.server:
+            self.server.terminate()
+            try:
+                self.server.wait(LOGOUT)
+            except subprocess.TimeoutExpired:
+                self.server.kill()
+                self.server.wait()
+        if self.elsewhere:
+            self.elsewhere.cleanup()
 
-    def tmux(self, *words, check=True):
-        command = ["tmux", "-S", str(self.socket), "-f", "/dev/null", *map(str, words)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
-        if check and done.returncode:
+    def tmux(self, *words):
+        command = ["tmux", "-N", "-S", self.sockets / "tmux", *map(str, words)]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LOGIN)
+        if done.returncode:
             raise RuntimeError(f"tmux {words[0]}: {done.stderr.strip()}")
         return done.stdout
 
     def start(self, *words):
-        """Runs a program in the terminal; the terminal stays when the program ends."""
-        self.tmux("new-session", "-d", "-x", "110", "-y", "32", "-s", "client", "sleep infinity")
-        self.tmux("set-option", "-g", "remain-on-exit", "on")
-        self.tmux("respawn-pane", "-k", "-t", "client", "--", *words)
+        """Runs a program in the terminal; the terminal stays when the program ends.
 
-    def until_file(self, path, seconds=10):
+        No shell has a part in it: what tmux takes for one may be a program that only says no. And the server is no
+        daemon: it ends with this process.
+        """
+        server = ["setpriv", "--pdeathsig", "TERM", "tmux", "-D", "-S", self.sockets / "tmux", "-f", "/dev/null"]
+        # A signal for all processes of this driver is not for it: its screen is still to be told.
+        apart = {"start_new_session": True, "stdin": subprocess.DEVNULL, "stdout": sys.stderr}
+        self.server = subprocess.Popen(server, **apart)
+        end = time.monotonic() + LOGIN
+        while True:
+            try:
+                self.tmux("list-sessions")
+                break
+            except RuntimeError as error:
+                if self.server.poll() is not None:
+                    raise RuntimeError(f"tmux ended with {self.server.returncode}") from error
+                if time.monotonic() > end:
+                    raise
+                time.sleep(STEP)
+        # In one go, and so before the program can end. More than one word: else a shell reads it.
+        options = ["set-option", "-g", "remain-on-exit", "on", ";", "set-option", "-g", "default-shell", "/bin/sh", ";"]
+        size = ["-d", "-x", "110", "-y", "32"]
+        self.tmux(*options, "new-session", *size, "-s", "client", "--", "env", *words)
+
+    def tell(self):
+        """Puts the screen, without its empty lines, where a failure is explained."""
+        if not self.server:
+            return
+        try:
+            lines = [line.rstrip() for line in self.text().splitlines() if line.strip()]
+        except (RuntimeError, subprocess.SubprocessError) as error:
+            lines = [f"not to be seen: {error}"]
+        print("\n".join(["the screen:", *lines[-TOLD:]]), file=sys.stderr, flush=True)
+
+    def until_file(self, path, seconds=LOGIN):
         """Waits for a file that something outside the terminal makes."""
         end = time.monotonic() + seconds
         while not path.exists() and time.monotonic() < end:
@@ -102,28 +145,23 @@ class Terminal:
 
     def type(self, text):
         """One line, and the return key."""
-        self.tmux("send-keys", "-t", "client", "-l", text)
+        self.write(text)
         self.key("Enter")
+
+    def write(self, text):
+        self.tmux("send-keys", "-t", "client", "-l", text)
 
     def key(self, *keys):
         self.tmux("send-keys", "-t", "client", *keys)
 
     def shot(self, name):
-        """A picture of the screen, if there is a program that draws it; else its text."""
-        server = os.environ.get("XB_SERVER") or self.settings.domain
-        file = self.settings.out / f"{name}-{server}"
-        file.with_suffix(".txt").write_text(self.text())
+        """The screen's text."""
+        file = self.settings.out / f"{name}-{self.settings.server}.txt"
+        file.write_text(self.text())
 
     def command(self):
-        """The next command as a pair of name and text within a step, or none."""
-        if not self.lines and select.select([0], [], [], STEP)[0]:
-            read = os.read(0, 65536)
-            *lines, self.rest = (self.rest + read).split(b"\n")
-            self.lines += [line.decode() for line in lines] + ([] if read else ["quit"])
-        if self.lines:
-            name, _, text = self.lines.pop(0).partition(" ")
-            return name, text
-        return None, ""
+        """See `Orders.next`."""
+        return self.orders.next()
 
     def until(self, ready, seconds=LOGIN):
         """Whether it came true in time, asked again and again; false at once when the program is over."""

@@ -8,7 +8,7 @@ import { pathToFileURL } from "node:url";
 // Node 18, which Debian 12 has, does not set it.
 globalThis.crypto ??= webcrypto;
 
-const LOGIN_MS = 60_000;
+const LOGIN_MS = 120_000;
 const { XB_NODE, XB_JID, XB_PASSWORD, XB_HOST = "127.0.0.1", XB_PORT, XB_TLS, XB_PEER } = process.env;
 const installed = createRequire(`${XB_NODE}/`);
 const { client, xml } = await import(pathToFileURL(installed.resolve("@xmpp/client")).href);
@@ -18,6 +18,7 @@ const [username, domain] = XB_JID.split("@");
 const say = (...words) => console.log(words.join(" ").replaceAll("\n", " "));
 say("version @xmpp/client", version);
 
+// What a program writes:
 const scheme = XB_TLS === "direct" ? "xmpps" : "xmpp";
 const xmpp = client({
   service: `${scheme}://${XB_HOST}:${XB_PORT}`,
@@ -25,6 +26,7 @@ const xmpp = client({
   username,
   password: XB_PASSWORD,
 });
+// So far a program.
 let online = false;
 let begun = false;
 let stopping = false;

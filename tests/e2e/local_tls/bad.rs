@@ -1,5 +1,7 @@
 //! Clients that do not trust, ask for something else, break off or stall: closed, told of, and nobody else notices.
 
+use futures_util::FutureExt as _;
+
 use super::*;
 
 /// A domain that is not allowed has no certificate; others are untouched.
@@ -159,7 +161,7 @@ async fn a_damaged_authority_is_told() {
     chain.login().await.logout().await.unwrap();
 }
 
-/// Nothing says whose certificate to show: a name, a default domain, or a client before.
+/// Nothing says whose certificate to show: a name, a default domain, a client before, or a single authority.
 #[tokio::test]
 async fn nobody_is_meant() {
     let chain = Chain::start_with(Profile::strict(), |config| {
@@ -168,6 +170,8 @@ async fn nobody_is_meant() {
     })
     .await;
     let pem = ca(&chain, DOMAIN);
+    // If there were but one authority, its domain would be meant.
+    ca(&chain, "example.org");
     let (_guard, log) = log();
     let error = ClientTls::direct(&pem, DOMAIN)
         .connect(chain.addr())
@@ -291,4 +295,132 @@ async fn s47_stop() {
     stopping.await.unwrap();
     assert!(began.elapsed() < Duration::from_secs(4));
     assert_eq!(chain.cm.sessions(), 0);
+}
+
+/// An authority that takes its time to be read keeps that client alone waiting: its key is a pipe into which nobody
+/// writes. Others go on, in the clear and inside TLS.
+#[tokio::test]
+async fn a_slow_disk_stalls_nobody_else() {
+    let chain = Chain::start_with(Profile::strict(), |config| {
+        two_domains(config);
+    })
+    .await;
+    let mut plain = chain.login().await;
+    login(&chain, direct(&chain)).await.logout().await.unwrap();
+    let pem = ca(&chain, "example.org");
+    let key = chain.folder.path().join("ca/example.org/ca-key.pem");
+    std::fs::remove_file(&key).unwrap();
+    let made = std::process::Command::new("mkfifo")
+        .args(["-m", "600"])
+        .arg(&key)
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let slow = ClientTls::direct(&pem, "example.org");
+    let addr = chain.addr();
+    let mut slow = tokio::spawn(async move { slow.connect(addr).await });
+    // Whoever opens the other end waits for a reader: then the sidecar is at it. Not for ever, should that stall all of us.
+    let (opened, open) = tokio::sync::oneshot::channel();
+    let (write, told) = std::sync::mpsc::channel::<()>();
+    let writer = std::thread::spawn(move || {
+        let mut key = std::fs::OpenOptions::new().write(true).open(&key).unwrap();
+        opened.send(()).unwrap();
+        let _ = told.recv_timeout(Duration::from_secs(20));
+        io::Write::write_all(&mut key, b"rubbish").unwrap();
+    });
+    open.await.unwrap();
+    for _ in 0..3 {
+        echo(&mut plain, 0..20).await;
+        login(&chain, direct(&chain)).await.logout().await.unwrap();
+    }
+    assert!((&mut slow).now_or_never().is_none(), "it still waits");
+    write.send(()).unwrap();
+    writer.join().unwrap();
+    let error = slow.await.unwrap().unwrap_err();
+    assert!(reason(&error).contains("InternalError"), "{error:?}");
+}
+
+/// A program that asks for any number of names gets few of them, delays nobody, and does not take the room of domains
+/// that the configuration names.
+#[tokio::test]
+async fn any_number_of_names() {
+    let chain = Chain::start_with(Profile::strict(), |config| {
+        two_domains(config);
+        config.allowed_domains = None;
+    })
+    .await;
+    let mut plain = chain.login().await;
+    let pem = ca(&chain, DOMAIN);
+    let mut asking = tokio::task::JoinSet::new();
+    for n in 0..300 {
+        let (addr, tls) = (
+            chain.addr(),
+            ClientTls::direct(&pem, &format!("d{n}.example")),
+        );
+        asking.spawn(async move { reason(&tls.connect(addr).await.unwrap_err()) });
+    }
+    let mut longest = Duration::ZERO;
+    for _ in 0..50 {
+        let began = tokio::time::Instant::now();
+        echo(&mut plain, 0..1).await;
+        longest = longest.max(began.elapsed());
+    }
+    let said = asking.join_all().await;
+    let made = said
+        .iter()
+        .filter(|said| said.contains("UnknownIssuer") || said.contains("BadSignature"));
+    assert_eq!(made.count(), 10);
+    let refused = said.iter().filter(|said| said.contains("InternalError"));
+    assert_eq!(refused.count(), 290);
+    let folders = std::fs::read_dir(chain.folder.path().join("ca")).unwrap();
+    assert_eq!(folders.count(), 11);
+    assert!(longest < Duration::from_millis(1500), "{longest:?}");
+    let other = ClientTls::direct(&ca(&chain, "example.org"), "example.org");
+    other.connect(chain.addr()).await.unwrap();
+}
+
+/// A new configuration: clients that name no domain mean the same as before, and resume their TLS sessions; and after a
+/// new start they mean the only domain that there is.
+#[tokio::test]
+async fn the_last_domain_outlives_a_reload() {
+    let mut config = None;
+    let chain = Chain::start_with(Profile::strict(), |wanted| {
+        two_domains(wanted);
+        wanted.default_domain = None;
+        config = Some(wanted.clone());
+    })
+    .await;
+    let config = config.unwrap();
+    // By its own name first, so that it is the last one used.
+    login(&chain, starttls(&chain))
+        .await
+        .logout()
+        .await
+        .unwrap();
+    let nameless = ClientTls::with(&ca(&chain, DOMAIN), "127.0.0.1", &[&TLS13], &[]);
+    let kind = async |addr| {
+        let mut stream = nameless.connect(addr).await.unwrap();
+        stream.write_all(HEADER.as_bytes()).await.unwrap();
+        read_until(&mut stream, "</stream:features>").await;
+        stream.get_ref().1.handshake_kind()
+    };
+    use rustls::HandshakeKind::{Full, Resumed};
+    assert_eq!(kind(chain.addr()).await, Some(Full));
+    assert_eq!(
+        chain.sidecar.reload(config.clone()).unwrap(),
+        Vec::<&str>::new()
+    );
+    assert_eq!(kind(chain.addr()).await, Some(Resumed));
+    chain.sidecar.stop().await;
+
+    let authorities = Some(chain.folder.path().join("ca"));
+    let again = xbosh::driver::Sidecar::start_with(
+        config,
+        xbosh::driver::Activated::default(),
+        authorities,
+    )
+    .await
+    .unwrap();
+    assert_eq!(kind(again.addrs()[0]).await, Some(Full));
+    again.stop().await;
 }

@@ -99,7 +99,7 @@ impl Ejabberd {
     /// Adds to what waits; the same rid twice is a crash.
     fn insert(&mut self, rid: u64, receiver: Receiver) {
         if self.receivers.contains_key(&rid) {
-            self.c.notes.push(Note::ParkedAgain);
+            self.c.notes.push(Note::ParkedAgain(rid));
             let crash = terminate(Some("internal-server-error"), "");
             self.c.answer(receiver.conn, crash);
             self.bounce();

@@ -11,6 +11,7 @@ mod tigase;
 pub(crate) use server::{Later, Mutation, Server};
 
 use crate::Time;
+use crate::plan::Plan;
 use crate::request::Request;
 
 /// One of the managers.
@@ -71,7 +72,16 @@ impl Kind {
     }
 
     /// Attributes of the creation reply.
-    fn creation(self, sid: &str, rid: u64, wait: u64) -> String {
+    fn creation(self, sid: &str, rid: u64, wait: u64, polling: bool) -> String {
+        let usual = self.usual_creation(sid, rid, wait);
+        if !polling {
+            return usual;
+        }
+        let usual = usual.replace("hold='1'", "hold='0'");
+        usual.replace("requests='2'", "requests='1'")
+    }
+
+    fn usual_creation(self, sid: &str, rid: u64, wait: u64) -> String {
         let inactivity = self.inactivity();
         let xmpp = "xmlns:xmpp='urn:xmpp:xbosh' xmpp:version='1.0'";
         match self {
@@ -117,18 +127,20 @@ pub(crate) struct Answer {
 pub(crate) enum Note {
     /// A request that was put aside will not be looked at any more (cm-quirks 4.1).
     Stalled,
-    /// A request that was put aside came again, and the session broke.
-    ParkedAgain,
+    /// This request was put aside and came again, and the session broke.
+    ParkedAgain(u64),
     /// The session ended since nothing was heard for too long.
     Inactive,
     /// A rid was skipped while an early request was let in.
     Skipped,
     /// There never was an answer to keep, and it is asked for.
     Unkept,
-    /// An empty answer is kept for a rid that was or will be answered with stanzas.
+    /// Another answer is kept for a rid that was or will be answered with stanzas.
     Masked,
     /// Requests run in another order than they were sent, and so do answers.
     Overtaken,
+    /// What was kept for a request goes out as the answer to an older one that came again.
+    Reordered,
     /// A rid that is not known any more.
     Forgotten,
     /// More requests than allowed.
@@ -188,16 +200,18 @@ pub(crate) struct Manager {
     pub(crate) kind: Kind,
     pub(crate) sessions: Vec<Box<dyn Session>>,
     mutation: Option<Mutation>,
+    polling: bool,
     /// Answers of the manager itself.
     loose: Vec<Answer>,
 }
 
 impl Manager {
-    pub(crate) fn new(kind: Kind, mutation: Option<Mutation>) -> Self {
+    pub(crate) fn new(plan: &Plan) -> Self {
         Self {
-            kind,
+            kind: plan.kind,
             sessions: Vec::new(),
-            mutation,
+            mutation: plan.mutation,
+            polling: plan.polling,
             loose: Vec::new(),
         }
     }
@@ -206,9 +220,9 @@ impl Manager {
         self.sessions.iter_mut().find(|s| s.look().sid == sid)
     }
 
-    pub(crate) fn request(&mut self, conn: usize, request: &Request, wait: u64, now: Time) {
+    pub(crate) fn request(&mut self, conn: usize, request: &Request, now: Time) {
         let Some(sid) = &request.sid else {
-            self.create(conn, request, wait, now);
+            self.create(conn, request, now);
             return;
         };
         let live = self.session(sid).filter(|s| !s.look().over);
@@ -224,10 +238,13 @@ impl Manager {
         }
     }
 
-    fn create(&mut self, conn: usize, request: &Request, wait: u64, now: Time) {
+    fn create(&mut self, conn: usize, request: &Request, now: Time) {
         let sid = format!("s{}", self.sessions.len());
-        let wait = wait.min(self.kind.max_wait());
-        let attributes = self.kind.creation(&sid, request.rid, wait);
+        let wait = match self.polling {
+            true => 0,
+            false => request.wait.unwrap_or_default().min(self.kind.max_wait()),
+        };
+        let attributes = self.kind.creation(&sid, request.rid, wait, self.polling);
         let common = Common {
             kind: self.kind,
             sid,

@@ -77,6 +77,10 @@ impl MongooseIm {
             (None, None) => format!("sid='{}'", self.c.sid),
         };
         let answer = body(&attributes, &inner);
+        // One that was put aside is answered when its `wait` is over, and again when its turn comes.
+        if self.sent.iter().any(|(rid, _)| *rid == handler.rid) {
+            self.c.notes.push(Note::Masked);
+        }
         self.sent.insert(0, (handler.rid, answer.clone()));
         self.last_processed = self.last_processed.max(handler.rid);
         self.write(handler.conn, answer, now);
@@ -117,7 +121,7 @@ impl MongooseIm {
             self.c.notes.push(if came {
                 Note::Forgotten
             } else {
-                Note::ParkedAgain
+                Note::ParkedAgain(rid)
             });
             self.invalid();
         }

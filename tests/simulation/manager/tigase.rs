@@ -76,7 +76,9 @@ impl Session for Tigase {
             return;
         }
         let last = self.recent.last_key_value().map_or(0, |(last, _)| *last);
-        if last > request.rid || last + 1 < request.rid {
+        if known.is_some() && last > request.rid {
+            self.c.notes.push(Note::Reordered);
+        } else if known.is_none() && last + 1 != request.rid {
             self.c.notes.push(Note::Overtaken);
         }
         self.inactive_at = None;

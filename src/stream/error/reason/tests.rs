@@ -104,7 +104,7 @@ fn the_table() {
     E-52 remote-connection-failed not-a-bosh-endpoint
          What answered is not a BOSH server, perhaps the login page of a network. Open a web page, or check the url.
     E-53 remote-connection-failed unexpected-redirect
-         The BOSH server sent xbosh elsewhere in a way it must not follow. Set the final address as url of this domain.
+         xbosh was sent elsewhere in a way it must not follow. If a network's login page is there, log in; else set the final address as url of this domain.
     E-54 internal-server-error cm-bad-request
          The BOSH server did not understand xbosh. Connect again; if it comes back, report it with the log.
     E-55 remote-connection-failed cm-auth-required

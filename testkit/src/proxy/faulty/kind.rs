@@ -38,6 +38,25 @@ impl FaultKind {
     /// Longest delay of [`FaultKind::Buffer`].
     pub const MAX_DELAY: Duration = Duration::from_millis(300);
 
+    /// Whether it can happen inside a tunnel, which the proxy cannot read.
+    #[must_use]
+    pub const fn hits_tunnels(self) -> bool {
+        match self {
+            Self::ResetBefore
+            | Self::ResetDuring
+            | Self::ResetAfter
+            | Self::CutAnswer
+            | Self::CloseIdle
+            | Self::Blackhole => true,
+            Self::Status(_)
+            | Self::StatusAfter(_)
+            | Self::CutLongPoll(_)
+            | Self::Http10
+            | Self::Buffer
+            | Self::ResendPost => false,
+        }
+    }
+
     /// Every kind, with usual values.
     pub const ALL: [Self; 15] = [
         Self::ResetBefore,

@@ -17,7 +17,7 @@ use crate::proxy::origin::{Onward, answer, page, passed_on, reset};
 const SHOWN: usize = 400;
 
 /// How a connection ends.
-enum End {
+pub(super) enum End {
     Close,
     Reset,
 }
@@ -42,22 +42,30 @@ pub(super) async fn serve(shared: Arc<Shared>, client: TcpStream) {
         client,
         buffer: BytesMut::new(),
         closes_on_next: false,
+        under_way: None,
     };
     let end = tokio::select! {
         end = connection.run() => end,
-        _ = cuts.changed() => End::Reset,
+        _ = cuts.changed() => {
+            if let Some(sid) = &connection.under_way {
+                connection.shared.count_cut(sid);
+            }
+            End::Reset
+        }
     };
     if matches!(end, End::Reset) {
         reset(&connection.client);
     }
 }
 
-struct Connection {
-    shared: Arc<Shared>,
-    client: TcpStream,
-    buffer: BytesMut,
+pub(super) struct Connection {
+    pub(super) shared: Arc<Shared>,
+    pub(super) client: TcpStream,
+    pub(super) buffer: BytesMut,
     /// The next request finds the connection closed.
     closes_on_next: bool,
+    /// Whose request is being served.
+    under_way: Option<String>,
 }
 
 impl Connection {
@@ -74,9 +82,18 @@ impl Connection {
                 Ok(Some(request)) => request,
                 Ok(None) | Err(_) => return End::Close,
             };
+            if request.line.starts_with("CONNECT ") {
+                return self.tunnel(&request).await;
+            }
+            let body = String::from_utf8_lossy(&request.body);
+            self.under_way = attribute(&body, "sid");
+            if let Some(sid) = &self.under_way {
+                self.shared.look(sid, &body);
+            }
             if let Some(end) = self.exchange(&request).await {
                 return end;
             }
+            self.under_way = None;
         }
     }
 
@@ -119,6 +136,9 @@ impl Connection {
         match self.ask(&onward, fault).await {
             Came::Answer(reply) => {
                 self.shared.note(who, &format!("< {}", shown(&reply)));
+                if let Some(sid) = &self.under_way {
+                    self.shared.look(sid, &String::from_utf8_lossy(&reply.body));
+                }
                 self.give(who, &reply, fault).await
             }
             Came::Failed => {
@@ -208,7 +228,7 @@ impl Connection {
     }
 
     /// Ends when the client closes; what it sends until then stays in the buffer.
-    async fn until_client_leaves(&mut self) {
+    pub(super) async fn until_client_leaves(&mut self) {
         while matches!(self.client.read_buf(&mut self.buffer).await, Ok(1..)) {}
     }
 }
@@ -236,11 +256,14 @@ fn phrase(status: u16) -> &'static str {
 /// The request by its rid, for the log.
 fn name(request: &Message) -> String {
     let body = String::from_utf8_lossy(&request.body);
-    let rid = body.split(" rid=").nth(1).and_then(|rest| {
-        let quote = rest.chars().next()?;
-        rest.get(1..)?.split(quote).next()
-    });
-    rid.map_or_else(|| "no rid".to_owned(), |rid| format!("rid {rid}"))
+    attribute(&body, "rid").map_or_else(|| "no rid".to_owned(), |rid| format!("rid {rid}"))
+}
+
+/// An attribute of the `<body/>`.
+fn attribute(body: &str, name: &str) -> Option<String> {
+    let rest = body.split(&format!(" {name}=")).nth(1)?;
+    let quote = rest.chars().next()?;
+    rest.get(1..)?.split(quote).next().map(str::to_owned)
 }
 
 fn shown(message: &Message) -> String {

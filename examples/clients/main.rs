@@ -1,8 +1,8 @@
 //! The client matrix: real clients of all kinds, run without a person, through xbosh to real servers.
 //!
 //! `tests/clients` installs what is needed and runs this. `tests/clients NAME…` is a login and a message each way;
-//! `tests/clients --full` has all clients stay five minutes side by side while the network is away for 20 s in
-//! between, and writes `docs/clients.md`.
+//! `tests/clients --full` has all clients stay five minutes side by side, on one port of one xbosh, while the network is
+//! away for 20 s in between and they speak; then it tries all that each can be set to, and writes `docs/clients.md`.
 
 #![allow(
     clippy::print_stdout,
@@ -10,7 +10,8 @@
     reason = "a command says what it found"
 )]
 
-use std::fmt::Write as _;
+mod page;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use clap::Parser;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use xbosh_testkit::matrix::{Driver, Online, Outcome, Stage, Trial, drivers};
 use xbosh_testkit::proxy::{FaultKind, FaultPlan, FaultyProxy};
 use xbosh_testkit::real::{Ejabberd, Prosody, Server, Sidecar};
@@ -29,6 +30,9 @@ const AT_ONCE: usize = 3;
 const STAY: Duration = Duration::from_secs(300);
 const CUT_AFTER: Duration = Duration::from_secs(140);
 const CUT: Duration = Duration::from_secs(20);
+/// How long before it clients are looked at, and how long after its begin they speak.
+const LOOK_BEFORE: Duration = Duration::from_secs(20);
+const SPEAK_AFTER: Duration = Duration::from_secs(6);
 
 #[derive(Parser)]
 #[command(about = "Runs real clients through xbosh to real servers")]
@@ -38,8 +42,8 @@ struct Arguments {
     /// Long stays side by side, with the network cut in between; writes --out.
     #[arg(long)]
     full: bool,
-    /// What clients begin with: default, plain, starttls or direct.
-    #[arg(long, default_value = "default", value_parser = ["default", "plain", "starttls", "direct"])]
+    /// What clients begin with: default, plain, starttls or direct; or all that they can be set to.
+    #[arg(long, default_value = "default", value_parser = ["default", "plain", "starttls", "direct", "all"])]
     security: String,
     /// The page that --full writes.
     #[arg(long, default_value = "docs/clients.md")]
@@ -49,16 +53,15 @@ struct Arguments {
     logs: PathBuf,
 }
 
-/// A server with xbosh before it, and the network between them.
+/// One xbosh before one or more servers, and the network between them.
 struct Site {
-    server: Box<dyn Server>,
     xbosh: Sidecar,
     network: FaultyProxy,
-    ca: PathBuf,
+    ca: Vec<PathBuf>,
 }
 
 impl Site {
-    async fn new(server: Box<dyn Server>, program: &Path) -> Result<Self, String> {
+    async fn new(servers: &[Box<dyn Server>], program: &Path) -> Result<Self, String> {
         // A proxy that does nothing until told to.
         let network = FaultyProxy::start(FaultPlan {
             kind: FaultKind::Buffer,
@@ -67,27 +70,47 @@ impl Site {
             most: None,
         })
         .await;
-        let config = format!(
-            "[proxy]\nurl = \"http://{}\"\n[domains.\"{}\"]\nurl = \"{}\"\n",
-            network.addr(),
-            server.domain(),
-            server.bosh_url(false, "127.0.0.1")
-        );
+        let mut config = format!("[proxy]\nurl = \"http://{}\"\n", network.addr());
+        for server in servers {
+            config += &format!(
+                "[domains.\"{}\"]\nurl = \"{}\"\n",
+                server.domain(),
+                server.bosh_url(false, "127.0.0.1")
+            );
+        }
         let xbosh = Sidecar::start(program, &config)?;
-        let ca = xbosh.trust(server.domain())?;
+        let ca: Result<_, String> = servers.iter().map(|s| xbosh.trust(s.domain())).collect();
         Ok(Self {
-            server,
             xbosh,
             network,
-            ca,
+            ca: ca?,
         })
+    }
+
+    /// Where clients of these servers are tried.
+    fn stages<'a>(
+        &'a self,
+        servers: &'a [Box<dyn Server>],
+        out: &Path,
+        environment: &[(&'static str, String)],
+    ) -> Vec<Stage<'a>> {
+        let both = servers.iter().zip(&self.ca);
+        both.map(|(server, ca)| Stage {
+            server: &**server,
+            xbosh: &self.xbosh,
+            ca: ca.clone(),
+            out: out.to_owned(),
+            environment: environment.to_vec(),
+        })
+        .collect()
     }
 }
 
 /// One cell of the matrix.
 struct Cell {
     driver: usize,
-    site: usize,
+    server: usize,
+    security: &'static str,
     result: Result<Outcome, String>,
 }
 
@@ -127,69 +150,67 @@ async fn run(arguments: Arguments) -> Result<bool, String> {
         }
         missing.push(installed.err());
     }
-    let sites = [
-        Site::new(Box::new(Prosody::start()?), &program).await?,
-        Site::new(Box::new(Ejabberd::start()?), &program).await?,
+    let servers: [Box<dyn Server>; 2] = [Box::new(Prosody::start()?), Box::new(Ejabberd::start()?)];
+    // The long stays are all on one port. What a client can be set to besides is tried with an xbosh for each server:
+    // not all of them name their domain in TLS.
+    let common = Site::new(&servers, &program).await?;
+    let single = [
+        Site::new(&servers[..1], &program).await?,
+        Site::new(&servers[1..], &program).await?,
     ];
-    let stages: Vec<Stage<'_>> = sites
-        .iter()
-        .map(|site| Stage {
-            server: &*site.server,
-            xbosh: site.xbosh.addr(),
-            ca: site.ca.clone(),
-            out: logs.clone(),
-            environment: environment.clone(),
-        })
-        .collect();
+    let together = common.stages(&servers, &logs, &environment);
+    let mut apart = single[0].stages(&servers[..1], &logs, &environment);
+    apart.extend(single[1].stages(&servers[1..], &logs, &environment));
     let homes = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let security = match arguments.security.as_str() {
-        "plain" => "plain",
-        "starttls" => "starttls",
-        "direct" => "direct",
-        _ => "default",
-    };
-    let mut trials = Vec::new();
-    for (at, driver) in all
+    let there: Vec<(usize, &Driver)> = all
         .iter()
         .enumerate()
         .filter(|(at, _)| missing[*at].is_none())
-    {
-        for (site, stage) in stages.iter().enumerate() {
-            trials.push((
-                at,
-                site,
-                Trial {
-                    driver,
-                    stage,
-                    security,
-                },
-            ));
+        .collect();
+    let mut cells = Vec::new();
+    if arguments.full {
+        let trials = planned(&there, &together, "default");
+        for (.., trial) in &trials {
+            common.network.mark(&trial.mark());
+        }
+        cells.extend(full(&trials, &common.network, homes.path()).await);
+    }
+    for security in ["default", "plain", "starttls", "direct"] {
+        let wanted = match arguments.full {
+            true => security != "default",
+            false => [security, "all"].contains(&arguments.security.as_str()),
+        };
+        if wanted {
+            cells.extend(short(&planned(&there, &apart, security), homes.path()).await);
         }
     }
-    let mut cells = match arguments.full {
-        true => full(&trials, &sites, homes.path()).await,
-        false => short(&trials, homes.path()).await,
-    };
-    cells.sort_by_key(|cell| (cell.driver, cell.site));
+    cells.sort_by_key(|cell| (cell.driver, cell.server));
     for cell in &cells {
         let name = &all[cell.driver].name;
-        let site = sites[cell.site].server.name();
+        let security = cell.security;
+        let server = servers[cell.server].name();
         match &cell.result {
             Ok(outcome) => println!(
-                "{name}, {site}: {}, online after {:.1?}, {}",
+                "{name}, {security}, {server}: {}, {} by xbosh, online after {:.1?}, {}",
                 outcome.version,
+                outcome.secured,
                 outcome.login,
                 verdict(outcome)
             ),
-            Err(why) => println!("{name}, {site}: FAILED: {why}"),
+            Err(why) => println!("{name}, {security}, {server}: FAILED: {why}"),
         }
     }
-    for site in &sites {
-        let log = logs.join(format!("xbosh-{}.log", site.server.name()));
-        std::fs::write(log, site.xbosh.log()).map_err(|error| error.to_string())?;
+    let log = |name: &str, text: String| {
+        std::fs::write(logs.join(name), text).map_err(|error| error.to_string())
+    };
+    log("xbosh.log", common.xbosh.log())?;
+    for (site, server) in single.iter().zip(&servers) {
+        log(&format!("xbosh-{}.log", server.name()), site.xbosh.log())?;
     }
+    log("network.log", common.network.log())?;
     if arguments.full {
-        write_page(&arguments.out, &all, &missing, &cells, &logs)?;
+        let versions = page::versions(&program)?;
+        page::write(&arguments.out, &all, &missing, &cells, &logs, &versions)?;
     }
     Ok(cells
         .iter()
@@ -201,13 +222,25 @@ fn is_sound(outcome: &Outcome) -> bool {
 }
 
 fn verdict(outcome: &Outcome) -> String {
-    if is_sound(outcome) {
-        return format!("{} messages, none lost", outcome.sent);
+    let mut words = vec![format!("{} messages", outcome.sent)];
+    if outcome.sends_only {
+        words.push("sends only".into());
     }
-    format!(
-        "{} messages, {} lost, {} doubled, interruptions: {:?}",
-        outcome.sent, outcome.lost, outcome.doubled, outcome.interruptions
-    )
+    if let Some(outage) = outcome.outage {
+        words.push(format!(
+            "{} requests cut, {} repeated",
+            outage.cut, outage.repeats
+        ));
+    }
+    if is_sound(outcome) {
+        words.push("none lost".into());
+    } else {
+        words.push(format!(
+            "{} lost, {} doubled, interruptions: {:?}",
+            outcome.lost, outcome.doubled, outcome.interruptions
+        ));
+    }
+    words.join(", ")
 }
 
 /// xbosh as it was built beside this.
@@ -234,12 +267,35 @@ fn environment() -> Result<Vec<(&'static str, String)>, String> {
 
 type Planned<'a> = (usize, usize, Trial<'a>);
 
+/// Every client that has this setting, at every stage.
+fn planned<'a>(
+    there: &[(usize, &'a Driver)],
+    stages: &'a [Stage<'a>],
+    security: &'static str,
+) -> Vec<Planned<'a>> {
+    let mut trials = Vec::new();
+    for (at, driver) in there {
+        if security != "default" && !driver.also.iter().any(|name| name == security) {
+            continue;
+        }
+        for (server, stage) in stages.iter().enumerate() {
+            let trial = Trial {
+                driver,
+                stage,
+                security,
+            };
+            trials.push((*at, server, trial));
+        }
+    }
+    trials
+}
+
 /// A login, a message each way, a logout.
 async fn short(trials: &[Planned<'_>], homes: &Path) -> Vec<Cell> {
     let places = Semaphore::new(AT_ONCE);
     let running: FuturesUnordered<_> = trials
         .iter()
-        .map(|(driver, site, trial)| {
+        .map(|(driver, server, trial)| {
             let places = &places;
             async move {
                 let _place = places.acquire().await;
@@ -250,7 +306,8 @@ async fn short(trials: &[Planned<'_>], homes: &Path) -> Vec<Cell> {
                 };
                 Cell {
                     driver: *driver,
-                    site: *site,
+                    server: *server,
+                    security: trial.security,
                     result: result.await,
                 }
             }
@@ -259,12 +316,14 @@ async fn short(trials: &[Planned<'_>], homes: &Path) -> Vec<Cell> {
     running.collect().await
 }
 
-/// All stay side by side, and the network is away for a while.
-async fn full(trials: &[Planned<'_>], sites: &[Site], homes: &Path) -> Vec<Cell> {
+type Arrived<'a> = (usize, usize, &'a Driver, Result<Online<'a>, String>);
+
+/// All stay side by side; the network is away for a while, and they speak then.
+async fn full(trials: &[Planned<'_>], network: &FaultyProxy, homes: &Path) -> Vec<Cell> {
     let places = Semaphore::new(AT_ONCE);
     let arriving: FuturesUnordered<_> = trials
         .iter()
-        .map(|(driver, site, trial)| {
+        .map(|(driver, server, trial)| {
             let places = &places;
             async move {
                 let _place = places.acquire().await;
@@ -273,11 +332,11 @@ async fn full(trials: &[Planned<'_>], sites: &[Site], homes: &Path) -> Vec<Cell>
                     online.exchange().await?;
                     Ok(online)
                 };
-                (*driver, *site, trial.driver, arrived.await)
+                (*driver, *server, trial.driver, arrived.await)
             }
         })
         .collect();
-    let arrived: Vec<(usize, usize, &Driver, Result<Online, String>)> = arriving.collect().await;
+    let arrived: Vec<Arrived<'_>> = arriving.collect().await;
     let count = arrived.iter().filter(|(.., online)| online.is_ok()).count();
     println!(
         "{count} of {} are online; they stay for {STAY:?}",
@@ -285,19 +344,22 @@ async fn full(trials: &[Planned<'_>], sites: &[Site], homes: &Path) -> Vec<Cell>
     );
     let began = Instant::now();
     let cut = async {
-        tokio::time::sleep_until(began + CUT_AFTER).await;
+        sleep_until(began + CUT_AFTER).await;
         println!("the network is away for {CUT:?}");
-        for site in sites {
-            site.network.outage(CUT);
-        }
+        network.outage(CUT);
     };
     let staying: FuturesUnordered<_> = arrived
         .into_iter()
-        .map(|(driver, site, about, online)| {
+        .map(|(driver, server, about, online)| {
             let places = &places;
             async move {
                 let result = async {
                     let mut online = online?;
+                    online.stay(began + CUT_AFTER - LOOK_BEFORE).await;
+                    online.before_outage(network).await?;
+                    online.stay(began + CUT_AFTER + SPEAK_AFTER).await;
+                    online.speak_in_outage().await?;
+                    online.after_outage(network).await?;
                     online.stay(began + STAY).await;
                     let _place = places.acquire().await;
                     online.exchange().await?;
@@ -308,82 +370,12 @@ async fn full(trials: &[Planned<'_>], sites: &[Site], homes: &Path) -> Vec<Cell>
                 };
                 Cell {
                     driver,
-                    site,
+                    server,
+                    security: "default",
                     result: result.await,
                 }
             }
         })
         .collect();
     tokio::join!(staying.collect(), cut).0
-}
-
-/// The page for users, and the screenshots beside it.
-fn write_page(
-    out: &Path,
-    all: &[Driver],
-    missing: &[Option<String>],
-    cells: &[Cell],
-    logs: &Path,
-) -> Result<(), String> {
-    let pictures = out.with_extension("");
-    std::fs::create_dir_all(&pictures).map_err(|error| error.to_string())?;
-    let mut text = String::from(
-        "# Clients\n\nWritten by `tests/clients --full`. Each client runs without a person, installed from where the table says, with the \
-         security that it begins with by itself, through xbosh and an HTTP proxy to a real Prosody and a real ejabberd. It logs in, \
-         sends and receives, stays five minutes during which the network behind xbosh is away for 20 s, sends and receives again, \
-         and logs out; the server must then know no session of it. *ok* means that nothing was lost or doubled and the client \
-         noticed nothing.\n\nClients that use TLS were told of the domain's local authority first (`xbosh ca trust`, see \
-         [local-tls.md](local-tls.md)): those without a setting of their own by the system's certificates.\n\n\
-         | client | version | kind | from | default security | Prosody | ejabberd |\n|---|---|---|---|---|---|---|\n",
-    );
-    for (at, driver) in all.iter().enumerate() {
-        let of = |site: usize| {
-            cells
-                .iter()
-                .find(|cell| cell.driver == at && cell.site == site)
-        };
-        let words = |site: usize| match (of(site).map(|cell| &cell.result), &missing[at]) {
-            (_, Some(why)) => why.clone(),
-            (Some(Ok(outcome)), _) if is_sound(outcome) => "ok".into(),
-            (Some(Ok(outcome)), _) => verdict(outcome),
-            (Some(Err(why)), _) => format!("failed: {why}"),
-            (None, None) => "not run".into(),
-        };
-        let version = [0, 1]
-            .into_iter()
-            .filter_map(|site| of(site)?.result.as_ref().ok())
-            .map(|outcome| outcome.version.rsplit(' ').next().unwrap_or_default())
-            .next()
-            .unwrap_or("\u{2013}");
-        let cell = |text: String| text.replace('|', "\\|");
-        let _ = writeln!(
-            text,
-            "| [{}](#{name}) | {version} | {} | {} | {} | {} | {} |",
-            driver.title,
-            driver.kind,
-            driver.source,
-            driver.default,
-            cell(words(0)),
-            cell(words(1)),
-            name = driver.name
-        );
-    }
-    for driver in all {
-        let _ = write!(
-            text,
-            "\n<a id=\"{}\"></a>\n\n## {}\n\n{}\n",
-            driver.name, driver.title, driver.settings
-        );
-        let picture = logs.join(format!("{}-prosody.png", driver.name));
-        if picture.is_file() {
-            let copy = pictures.join(format!("{}.png", driver.name));
-            std::fs::copy(&picture, &copy).map_err(|error| error.to_string())?;
-            let _ = write!(
-                text,
-                "\n![{} through xbosh](clients/{}.png)\n",
-                driver.title, driver.name
-            );
-        }
-    }
-    std::fs::write(out, text).map_err(|error| format!("{}: {error}", out.display()))
 }
