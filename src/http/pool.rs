@@ -147,6 +147,10 @@ impl Pool {
             repeated,
         } = outgoing;
         let number = self.turns.number();
+        if !fresh {
+            // The core sends repeats in order itself.
+            self.turns.follow(number).await;
+        }
         let mut repeated = Some(repeated);
         let since = fresh.then(|| self.doubt()).flatten();
         let mut found = self.find(fresh, since, None).await?;

@@ -1,12 +1,18 @@
-//! The order in which requests go out again that broke off together, with the connection they shared (T-37).
+//! The order of requests that broke off together, with the connection they shared, and of those behind (T-37).
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use super::lock;
+
+/// Pause behind a request that has just gone out again: streams of one connection may go on by connections of
+/// their own behind the server that ends it.
+const GAP: Duration = Duration::from_millis(20);
 
 /// The requests of one session, numbered in the order in which they first went out.
 #[derive(Clone, Default)]
@@ -37,14 +43,26 @@ impl Turns {
         };
         // Whoever broke off by the same event is awake by now, and gets to say so.
         tokio::task::yield_now().await;
+        self.follow(number).await;
+        turn
+    }
+
+    /// Waits for them before a request goes out for the first time. Mostly there are none.
+    pub(super) async fn follow(&self, number: u64) {
+        let mut waited = false;
         loop {
             let changed = self.shared.changed.notified();
             let mut changed = std::pin::pin!(changed);
             changed.as_mut().enable();
-            if lock(&self.shared.broken).first() == Some(&number) {
-                return turn;
+            let older = lock(&self.shared.broken).range(..number).next().is_some();
+            if !older {
+                break;
             }
+            waited = true;
             changed.await;
+        }
+        if waited {
+            sleep(GAP).await;
         }
     }
 }
@@ -93,8 +111,15 @@ mod tests {
         let turn = is_ready(first.as_mut()).await;
         assert!(turn.is_some());
         assert!(is_ready(second.as_mut()).await.is_none());
+        let new = turns.number();
+        let mut fourth = Box::pin(turns.follow(new));
+        assert!(is_ready(fourth.as_mut()).await.is_none());
         drop(turn);
         drop(second);
-        assert!(is_ready(third.as_mut()).await.is_some());
+        let turn = third.await;
+        assert!(is_ready(fourth.as_mut()).await.is_none());
+        drop(turn);
+        fourth.await;
+        assert!(is_ready(pin!(turns.follow(new))).await.is_some());
     }
 }
