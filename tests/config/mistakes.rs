@@ -22,7 +22,7 @@ fn unknown_keys_name_the_nearest() {
 /// Keys of later versions are no keys yet: nothing is accepted and then ignored.
 #[test]
 fn keys_that_do_nothing_do_not_exist() {
-    for key in ["bosh.compress"] {
+    for key in ["bosh.compress", "proxy.kerberos"] {
         let sentence = mistake(&format!("{key} = false\n"));
         assert!(
             sentence.starts_with("config.toml:1:") && sentence.contains("unknown key"),
