@@ -17,7 +17,7 @@ use xbosh_testkit::real::Prosody;
 
 const SESSIONS: usize = 100;
 const PINGS: usize = 30;
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 /// Prosody's own cost grows with archives, which would show as delays of ours.
 const LIGHT: &str = r#"default_archive_policy = false; gc = { mode = "generational" }"#;
 
