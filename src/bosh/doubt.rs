@@ -71,13 +71,18 @@ impl Session {
             .filter(|g| matches!(g.manager, Manager::Prosody | Manager::Ejabberd))
             .filter(|g| (self.bound || self.way.repeats) && !g.is_polling())
             .map(|g| g.wait * 3 / 4);
-        // Sooner than any answer ever came: the newer request cannot have been the reason.
+        // Much sooner than an answer comes: the newer request cannot have been the reason. Nobody repeats what is
+        // inside TLS.
         let since = self
             .window
             .get(index + 1)
             .and_then(Entry::written)
             .map(|at| now.saturating_duration_since(at));
-        let too_soon = since.zip(self.round_trip).is_some_and(|(s, rtt)| s < rtt);
+        let plain = !self.options.https;
+        let too_soon = plain
+            && since
+                .zip(self.round_trip)
+                .is_some_and(|(s, rtt)| s < rtt / 4);
         let written = self.window.get(index).and_then(|e| e.answered_after(now));
         let reasonless = patience.zip(written).is_some_and(|(p, held)| held < p)
             && (newest || self.way.repeats || too_soon);

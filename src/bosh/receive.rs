@@ -286,19 +286,28 @@ impl Session {
         }
     }
 
-    /// Keeps the shortest recent exchange as the round trip; it creeps up so that a slower network shows.
+    /// Keeps the shortest recent exchange as the round trip. A request that was held says nothing by itself; what it
+    /// took since the newer one that made the manager let go of it does, though that may be chance: a little.
     pub(super) fn measure(&mut self, index: usize, now: Instant) {
-        let Some(State::InFlight {
-            written: Some(at), ..
-        }) = self.window.get(index).map(|e| &e.state)
-        else {
+        let Some(written) = self.window.get(index).and_then(Entry::written) else {
             return;
         };
-        let sample = now.saturating_duration_since(*at);
-        self.round_trip = Some(
-            self.round_trip
-                .map_or(sample, |rtt| sample.min(rtt + rtt / 16)),
-        );
+        let since = |at| now.saturating_duration_since(at);
+        let own = since(written);
+        let newer = self.window.iter().skip(index + 1);
+        let release = newer.filter_map(Entry::written).min().map(since);
+        let Some(known) = self.round_trip.filter(|known| own > *known) else {
+            self.round_trip = Some(own);
+            return;
+        };
+        let step = known / 16;
+        let about = match release {
+            Some(release) => release.clamp(known - step, known + step),
+            // A slower network shows while nothing is held.
+            None if !self.bound => own.min(known + step),
+            None => known,
+        };
+        self.round_trip = Some(about);
     }
 }
 

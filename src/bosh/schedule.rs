@@ -308,7 +308,8 @@ impl Session {
         Some(Request {
             key,
             body: entry.body.clone(),
-            fresh,
+            // What is asked once more was answered: nothing is wrong with the connection.
+            fresh: fresh && !unsure,
         })
     }
 

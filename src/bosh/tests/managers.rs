@@ -352,6 +352,7 @@ fn p10_an_empty_answer_behind_a_newer_request() {
             assert!(text(&next).contains("<m>2</m>"));
             continue;
         }
+        assert!(!next.fresh, "nothing is wrong with the connection");
         assert_eq!((next.key.rid, next.body), (poll.key.rid, poll.body));
         rig.nothing_to_send();
         // Spoilt on the way: asked for once more.
