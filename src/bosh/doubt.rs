@@ -64,7 +64,7 @@ impl Session {
             .as_ref()
             .is_some_and(|g| g.manager != Manager::Tigase && g.requests.get() > 1);
         let ending = self.drain.is_some() || self.closing.is_some();
-        let newest = self.window.get(index + 1).is_none();
+        let newest = !self.window.was_written_behind(index);
         let patience = self
             .granted
             .as_ref()

@@ -23,6 +23,13 @@ impl Session {
         let verdict = judge(reply, self.options.limits);
         if self.window.get(index).is_some_and(|entry| entry.recheck) {
             match verdict {
+                Verdict::Response(response)
+                    if response.is_empty()
+                        && response.kind == ResponseType::Normal
+                        && self.window.lost_behind(index) =>
+                {
+                    self.attempt_failed(index, Cause::NoReply, None, None, now);
+                }
                 Verdict::Response(response) if response.kind == ResponseType::Normal => {
                     let copies = self.window.get(index).map_or(0, |e| e.copies);
                     // Two copies: the first and this question. Somebody else made the one that was answered.

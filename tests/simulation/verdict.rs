@@ -33,7 +33,13 @@ impl World {
                 self.excuses.disorder_down = true;
             }
             Note::Reordered => self.excuses.disorder_down = true,
-            Note::Skipped | Note::Forgotten | Note::Overactive => {}
+            // A request out of turn makes Prosody take in what it has put aside: the end that exceeds the window, or a
+            // copy that nobody knows of.
+            Note::Skipped => {
+                let hidden = self.conns.iter().any(|c| c.hidden && c.arrived);
+                self.excuses.loss |= hidden || self.oracle.squeezed();
+            }
+            Note::Forgotten | Note::Overactive => {}
         }
     }
 
