@@ -17,7 +17,7 @@ use crate::bosh::{
     Session, Way,
 };
 use crate::bridge::{explain, explain_cause, on_stream};
-use crate::config::{Domain, PlainWithoutTls};
+use crate::config::{Domain, HttpVersion, PlainWithoutTls};
 use crate::connect::Connector;
 use crate::driver::{self, Ways, clock, plain, redirect_target};
 use crate::http::{ClientOptions, ExchangeRequest, SessionClient, Target};
@@ -63,7 +63,7 @@ pub(super) struct Probe<'a> {
 
 impl<'a> Probe<'a> {
     pub(super) fn new(walk: &'a Walk, settings: &'a Domain, ways: &'a Ways, url: Url) -> Self {
-        let client = client(walk, &ways.to(&url), &url);
+        let client = client(walk, settings, &ways.to(&url), &url);
         Self {
             session: fresh(walk, settings),
             walk,
@@ -95,7 +95,7 @@ impl<'a> Probe<'a> {
                             moves += 1;
                             let text = format!("{} sends us to {}", plain(&self.url), plain(&to));
                             report.note(HopName::Session, text);
-                            self.client = client(self.walk, &self.ways.to(&to), &to);
+                            self.client = client(self.walk, self.settings, &self.ways.to(&to), &to);
                             self.session = fresh(self.walk, self.settings);
                             self.url = to;
                         }
@@ -459,9 +459,10 @@ async fn exchange_telling(
     client.exchange(request).await
 }
 
-fn client(walk: &Walk, connector: &Connector, url: &Url) -> SessionClient {
+fn client(walk: &Walk, settings: &Domain, connector: &Connector, url: &Url) -> SessionClient {
     let options = ClientOptions {
         max_response_bytes: walk.config.limits.max_response_bytes,
+        http2: settings.bosh.http_version == HttpVersion::Auto,
     };
     SessionClient::new(Target::new(url.clone()), connector.clone(), options)
 }

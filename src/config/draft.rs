@@ -11,8 +11,8 @@ use super::proxy::has_password;
 use super::take::Take;
 use super::value::{Setting, Value, display_path};
 use super::{
-    Bosh, ChannelBinding, Config, LocalTlsMode, LogFormat, PlainWithoutTls, StreamManagementMode,
-    Tls,
+    Bosh, ChannelBinding, Config, HttpVersion, LocalTlsMode, LogFormat, PlainWithoutTls,
+    StreamManagementMode, Tls,
 };
 use crate::stream::header::normalise_domain;
 
@@ -49,6 +49,7 @@ pub(super) const KEYS: &[&str] = &[
     "bosh.max_body_bytes",
     "bosh.lang",
     "bosh.key_sequence",
+    "bosh.http_version",
     "limits.max_streams",
     "limits.session_rate",
     "limits.max_stanza_bytes",
@@ -76,6 +77,7 @@ pub(super) const DOMAIN_KEYS: &[&str] = &[
     "max_body_bytes",
     "lang",
     "key_sequence",
+    "http_version",
 ];
 
 /// `[proxy]` as written; secrets are fetched at the end.
@@ -144,6 +146,7 @@ pub(super) struct DomainDraft {
     pub(super) max_body_bytes: Option<usize>,
     pub(super) lang: Option<String>,
     pub(super) key_sequence: Option<bool>,
+    pub(super) http_version: Option<HttpVersion>,
     pub(super) proxy: Option<ProxyDraft>,
     /// The name as the file has it.
     pub(super) written: Option<String>,
@@ -300,6 +303,7 @@ impl Draft {
                     "max_body_bytes" => bosh.max_body_bytes = take.number(BODY.0, BODY.1)?,
                     "lang" => bosh.lang = take.lang()?,
                     "key_sequence" => bosh.key_sequence = take.bool()?,
+                    "http_version" => bosh.http_version = take.http_version()?,
                     _ => return Err(unknown(setting)),
                 }
             }
@@ -408,6 +412,7 @@ fn apply_domain(domain: &mut DomainDraft, key: &str, take: &Take<'_>) -> Result<
         "max_body_bytes" => domain.max_body_bytes = Some(take.number(BODY.0, BODY.1)?),
         "lang" => domain.lang = Some(take.lang()?),
         "key_sequence" => domain.key_sequence = Some(take.bool()?),
+        "http_version" => domain.http_version = Some(take.http_version()?),
         "proxy" if matches!(take.0.value, Value::Other("a table")) => {
             domain.proxy.get_or_insert_default();
         }
@@ -473,6 +478,7 @@ impl Bosh {
             max_body_bytes: domain.max_body_bytes.unwrap_or(self.max_body_bytes),
             lang: domain.lang.clone().unwrap_or_else(|| self.lang.clone()),
             key_sequence: domain.key_sequence.unwrap_or(self.key_sequence),
+            http_version: domain.http_version.unwrap_or(self.http_version),
         }
     }
 }

@@ -208,6 +208,17 @@ pub struct Bosh {
     pub lang: String,
     /// Whether sessions over plain http are protected by key sequences (XEP-0124 section 15).
     pub key_sequence: bool,
+    /// Versions of HTTP that managers are offered over https.
+    pub http_version: HttpVersion,
+}
+
+/// `bosh.http_version`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpVersion {
+    /// HTTP/2 where the manager knows it (RFC 9113 section 3.2), else HTTP/1.1.
+    Auto,
+    /// HTTP/1.1 only.
+    Http11,
 }
 
 /// `[stream_management]`.
@@ -425,6 +436,7 @@ impl Default for Bosh {
             max_body_bytes: 64 * 1024,
             lang: "en".into(),
             key_sequence: false,
+            http_version: HttpVersion::Auto,
         }
     }
 }

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::error::{ConfigError, Place};
 use super::value::{Setting, Value};
-use super::{ListenAddress, ListenAddressError};
+use super::{HttpVersion, ListenAddress, ListenAddressError};
 
 /// Reads a setting's value as what its key wants.
 pub(super) struct Take<'a>(pub(super) &'a Setting);
@@ -132,6 +132,14 @@ impl Take<'_> {
         match crate::bosh::params::Version::parse(&text) {
             Some(_) => Ok(text),
             None => Err(self.wrong("must be two integers joined by a dot, like \"1.6\"")),
+        }
+    }
+
+    pub(super) fn http_version(&self) -> Result<HttpVersion, ConfigError> {
+        match self.text()?.as_str() {
+            "auto" => Ok(HttpVersion::Auto),
+            "1.1" => Ok(HttpVersion::Http11),
+            _ => Err(self.wrong("must be \"auto\" or \"1.1\"")),
         }
     }
 

@@ -18,6 +18,7 @@ mod login;
 mod order;
 mod prefixed;
 mod prompt;
+mod sharing;
 mod socks5;
 mod tls;
 mod verify;
@@ -41,6 +42,7 @@ pub(crate) use local::address_is_gone;
 pub use login::Login;
 pub(crate) use login::{Round, Sent};
 pub use route::{ProxyKind, Route, SetBy, Upstream, authority, check_credentials, from_userinfo};
+pub use sharing::{Protocol, Proven};
 pub use verify::CertificateName;
 pub(crate) use verify::is_public;
 pub(crate) use words::schemes;
@@ -88,6 +90,8 @@ pub struct Connection {
     pub certificate: Option<Vec<u8>>,
     /// What it showed beside that.
     pub intermediates: Vec<Vec<u8>>,
+    /// What is spoken on it.
+    pub protocol: Protocol,
     /// The way that was taken.
     pub way: Route,
     /// How long it took.
@@ -121,11 +125,18 @@ pub struct Connector {
     shared: Arc<Shared>,
 }
 
+/// TLS session tickets for two hosts, as rustls reckons.
+const FEW_TICKETS: usize = 16;
+
 type Logins = Mutex<Vec<(String, Arc<Login>)>>;
 
 #[derive(Clone, Debug)]
 struct Shared {
     proxy: config::Proxy,
+    /// The same in all that share one reading of the files of roots and keys.
+    read: Arc<()>,
+    /// Whose name the manager's certificate must bear.
+    rule: CertificateName,
     /// Judges the manager's certificate by its host's name.
     judge: Option<Judge>,
     /// For the manager; `Err` holds why there is none, which matters only once TLS is needed.
@@ -174,6 +185,8 @@ impl Connector {
         Ok(Self {
             shared: Arc::new(Shared {
                 proxy: proxy.clone(),
+                read: Arc::default(),
+                rule: CertificateName::Host,
                 judge,
                 tls: manager,
                 proxy_tls,
@@ -217,11 +230,13 @@ impl Connector {
         let mut shared = (*self.shared).clone();
         if let (Some(judge), Ok(tls)) = (&shared.judge, &shared.tls) {
             let mut tls = (**tls).clone();
-            tls.resumption = rustls::client::Resumption::default();
-            let judge = Arc::new(verify::Named::new(Arc::clone(judge), name));
+            // The manager, and where it may send us: each session has a store, which takes its room at once.
+            tls.resumption = rustls::client::Resumption::in_memory_sessions(FEW_TICKETS);
+            let judge = Arc::new(verify::Named::new(Arc::clone(judge), name.clone()));
             tls.dangerous().set_certificate_verifier(judge);
             shared.tls = Ok(Arc::new(tls));
         }
+        shared.rule = name;
         Self {
             shared: Arc::new(shared),
         }
@@ -346,6 +361,7 @@ impl Connector {
                             local,
                             certificate: None,
                             intermediates: Vec::new(),
+                            protocol: Protocol::Http1,
                             way,
                             took,
                         });
@@ -364,6 +380,7 @@ impl Connector {
                 local,
                 certificate: None,
                 intermediates: Vec::new(),
+                protocol: Protocol::Http1,
                 way,
                 took,
             });
@@ -375,8 +392,13 @@ impl Connector {
         let version = session.protocol_version();
         let before = took.dial + took.proxy.unwrap_or_default();
         took.tls = version.map(|version| (began.elapsed() - before, version));
-        let shown = session.peer_certificates();
-        let mut shown = shown.unwrap_or_default().iter().map(|der| der.to_vec());
+        let shown = session.peer_certificates().unwrap_or_default();
+        let protocol = match session.alpn_protocol() {
+            Some(b"h2") => Protocol::Http2(self.proven(host, shown)),
+            // One that knows no ALPN speaks HTTP/1.1.
+            Some(_) | None => Protocol::Http1,
+        };
+        let mut shown = shown.iter().map(|der| der.to_vec());
         let certificate = shown.next();
         let intermediates = shown.collect();
         Ok(Connection {
@@ -385,6 +407,7 @@ impl Connector {
             local,
             certificate,
             intermediates,
+            protocol,
             way,
             took,
         })

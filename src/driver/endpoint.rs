@@ -10,10 +10,10 @@ use super::clock;
 use super::habits::Habits;
 use crate::bosh::Way;
 use crate::bridge;
-use crate::config::{Config, Domain};
+use crate::config::{Config, Domain, HttpVersion};
 use crate::connect::{self, CertificateName, ConnectError, Connector, ProxyKind, Route};
 use crate::discover::{Discovery, Source};
-use crate::http::{ClientOptions, SessionClient, Target};
+use crate::http::{ClientOptions, SessionClient, Sharing, Target};
 use crate::stream::error::FaultReason;
 
 /// How long an address that failed comes after the others of its domain.
@@ -30,7 +30,9 @@ pub(super) struct Endpoints {
     /// Somebody may be asked.
     discovers: bool,
     discovery: Arc<Discovery>,
-    client: ClientOptions,
+    max_response_bytes: usize,
+    /// Connections that sessions have in common (P-11).
+    sharing: Sharing,
     habits: Arc<Habits>,
     /// Where managers said they are now.
     moved: Arc<Mutex<HashMap<String, Url>>>,
@@ -51,6 +53,7 @@ pub(super) struct Resolved {
     ways: Ways,
     /// The address was found, not configured.
     pub(super) discovered: bool,
+    http_version: HttpVersion,
 }
 
 impl Resolved {
@@ -146,9 +149,13 @@ impl Endpoints {
             settings,
             connector,
         };
-        let mut domains = HashMap::new();
+        let mut domains = HashMap::<String, Known>::new();
         for (name, settings) in &config.domains {
-            let connector = match others.connector.like(&settings.proxy, &settings.tls) {
+            // Files that were read already need not be read again, and sessions may share connections then.
+            let connector = std::iter::once(&others)
+                .chain(domains.values())
+                .find_map(|known| known.connector.like(&settings.proxy, &settings.tls));
+            let connector = match connector {
                 Some(connector) => connector,
                 None => Connector::new(&settings.proxy, &settings.tls)?,
             };
@@ -158,15 +165,13 @@ impl Endpoints {
             };
             domains.insert(name.clone(), known);
         }
-        let client = ClientOptions {
-            max_response_bytes: config.limits.max_response_bytes,
-        };
         Ok(Self {
             domains: Arc::new(domains),
             others: Arc::new(others),
             discovers: config.discovery.host_meta || config.discovery.dns_txt,
             discovery: Arc::new(Discovery::new(config.discovery.cache).asking(config.discovery)),
-            client,
+            max_response_bytes: config.limits.max_response_bytes,
+            sharing: Sharing::default(),
             habits: Arc::default(),
             moved: Arc::default(),
             avoided: Arc::default(),
@@ -223,6 +228,7 @@ impl Endpoints {
             url,
             ways: Ways::new(&connector, domain, urls, from),
             discovered,
+            http_version: known.settings.bosh.http_version,
         })
     }
 
@@ -280,7 +286,11 @@ impl Endpoints {
     /// A client for one session.
     pub(super) fn client(&self, url: &Url, resolved: &Resolved) -> SessionClient {
         let connector = resolved.ways.to(url);
-        SessionClient::new(Target::new(url.clone()), connector, self.client)
+        let options = ClientOptions {
+            max_response_bytes: self.max_response_bytes,
+            http2: resolved.http_version == HttpVersion::Auto,
+        };
+        SessionClient::sharing(Target::new(url.clone()), connector, options, &self.sharing)
     }
 }
 

@@ -1,32 +1,29 @@
-//! One request on one connection, and the body of its reply.
+//! One request on one HTTP/1.1 connection.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, header};
-use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Incoming;
+use http::Response;
 
-use super::error::BodyError;
-use super::pool::{Live, Pool};
+use super::live::Live;
+use super::pool::Pool;
+use super::reply::{PooledBody, name_gzip};
 use super::wire::OnWritten;
 use crate::bosh::failure::{Failure, FailureKind};
-use crate::connect::{Login, Sent, Upstream};
 
 /// Time for a request to be written, besides the time its size takes.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
 /// Slowest uplink allowed for, in bytes per second.
 const SLOWEST_UPLINK: u64 = 8 * 1024;
-/// Largest page of a proxy's challenge that is read.
-const MAX_PAGE: usize = 64 * 1024;
-/// How long it is waited for.
-const PAGE_PATIENCE: Duration = Duration::from_millis(500);
 
-/// A failed attempt; `untouched` gives the callback back if not one byte of a reply came.
+/// Time for this body to be written.
+pub(super) fn write_limit(body: &Bytes) -> Duration {
+    WRITE_LIMIT + Duration::from_secs(body.len() as u64 / SLOWEST_UPLINK)
+}
+
+/// A failed attempt; `untouched` gives the callback back if not one byte of a reply came, and another
+/// connection may fare better.
 pub(super) struct Broken {
     pub(super) failure: Failure,
     pub(super) untouched: Option<OnWritten>,
@@ -43,7 +40,7 @@ pub(super) async fn attempt(
     let Some(live) = guard.connection.as_mut() else {
         return Err(Broken::internal());
     };
-    let limit = WRITE_LIMIT + Duration::from_secs(body.len() as u64 / SLOWEST_UPLINK);
+    let limit = write_limit(&body);
     let (tell, mut told) = tokio::sync::oneshot::channel();
     let upstream = live.upstream.clone();
     let login = live.login.clone();
@@ -73,13 +70,9 @@ pub(super) async fn attempt(
             pool.learn(response.headers());
             let (mut head, incoming) = response.into_parts();
             name_gzip(&mut head.headers);
-            let body = PooledBody {
-                incoming,
-                left: pool.max_response_bytes as u64,
-                guard,
-                upstream,
-                login: login.map(|login| (login, said)),
-            };
+            let mut body = PooledBody::on_connection(incoming, guard, pool.max_response_bytes);
+            body.upstream = upstream;
+            body.login = login.map(|login| (login, said));
             Ok(Response::from_parts(head, body))
         }
         Some(Err(error)) => {
@@ -94,18 +87,6 @@ pub(super) async fn attempt(
             failure: pool.peer(upstream.as_deref()).stuck(sent),
             untouched: None,
         }),
-    }
-}
-
-/// Names of codings are case-insensitive and `x-gzip` is gzip (RFC 9110 section 8.4.1); the inflating layer
-/// knows one spelling.
-fn name_gzip(headers: &mut HeaderMap) {
-    if let Some(coding) = headers.get_mut(header::CONTENT_ENCODING)
-        && [&b"gzip"[..], b"x-gzip"]
-            .iter()
-            .any(|name| coding.as_bytes().eq_ignore_ascii_case(name))
-    {
-        *coding = HeaderValue::from_static("gzip");
     }
 }
 
@@ -124,7 +105,7 @@ impl Broken {
 }
 
 /// Closes the connection unless its exchange came to a good end (B-51: an abort must be seen by the peer).
-struct Guard {
+pub(super) struct Guard {
     connection: Option<Live>,
     reusable: bool,
     pool: Arc<Pool>,
@@ -132,7 +113,7 @@ struct Guard {
 
 impl Guard {
     fn new(connection: Live, pool: Arc<Pool>) -> Self {
-        pool.begin(&connection.place);
+        pool.kept.begin(&connection.place);
         Self {
             connection: Some(connection),
             reusable: false,
@@ -140,12 +121,12 @@ impl Guard {
         }
     }
 
-    fn keep(&mut self) {
+    pub(super) fn keep(&mut self) {
         if self.reusable
             && let Some(connection) = self.connection.take()
         {
-            self.pool.end(&connection.place);
-            self.pool.put_back(connection);
+            self.pool.kept.end(&connection.place);
+            self.pool.kept.put_back(connection);
         }
     }
 }
@@ -154,64 +135,7 @@ impl Drop for Guard {
     fn drop(&mut self) {
         if let Some(connection) = &self.connection {
             connection.abort();
-            self.pool.end(&connection.place);
+            self.pool.kept.end(&connection.place);
         }
-    }
-}
-
-/// A reply's body; its connection goes back to the pool when it has been read to its end.
-pub(super) struct PooledBody {
-    incoming: Incoming,
-    /// Bytes that may still come.
-    left: u64,
-    guard: Guard,
-    pub(super) upstream: Option<Arc<Upstream>>,
-    /// Who we are to the proxy, and what the request said of it.
-    pub(super) login: Option<(Arc<Login>, Sent)>,
-}
-
-impl PooledBody {
-    /// Reads a refusal's page, so that its connection can be used again, as far as it comes quickly.
-    pub(super) async fn drain(self) {
-        let page = Limited::new(self, MAX_PAGE).collect();
-        // Whatever is wrong with it, only the connection is lost.
-        drop(tokio::time::timeout(PAGE_PATIENCE, page).await);
-    }
-}
-
-impl Body for PooledBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        // An announced length is believed before anything is read.
-        if self.incoming.size_hint().lower() > self.left {
-            return Poll::Ready(Some(Err(BodyError::TooLarge)));
-        }
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(data) = frame.data_ref()
-        {
-            match self.left.checked_sub(data.len() as u64) {
-                Some(left) => self.left = left,
-                // Compressed bytes count too: they need not inflate to anything (B-04).
-                None => return Poll::Ready(Some(Err(BodyError::TooLarge))),
-            }
-        }
-        if matches!(polled, Poll::Ready(None)) || self.incoming.is_end_stream() {
-            self.guard.keep();
-        }
-        polled.map(|frame| frame.map(|frame| frame.map_err(BodyError::Broken)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
     }
 }

@@ -11,8 +11,9 @@ use http_body_util::{BodyExt as _, Limited};
 use tower::ServiceExt as _;
 use tower_http::decompression::{Decompression, DecompressionBody};
 
-use super::attempt::PooledBody;
 use super::pool::{Outgoing, Pool, PoolService};
+use super::reply::PooledBody;
+use super::sharing::Sharing;
 use super::target::Target;
 use super::wire::OnWritten;
 use crate::bosh::failure::{Failure, HttpReply};
@@ -23,12 +24,15 @@ use crate::connect::{self, ConnectError, Connector, Upstream};
 pub struct ClientOptions {
     /// Largest reply in bytes, both as it comes and after decompression.
     pub max_response_bytes: usize,
+    /// HTTP/2 is offered over https.
+    pub http2: bool,
 }
 
 impl Default for ClientOptions {
     fn default() -> Self {
         Self {
             max_response_bytes: 16 << 20,
+            http2: true,
         }
     }
 }
@@ -70,15 +74,33 @@ impl fmt::Debug for SessionClient {
 }
 
 impl SessionClient {
-    /// A client without connections.
+    /// A client that shares no connection with others.
     #[must_use]
     pub fn new(target: Target, connector: Connector, options: ClientOptions) -> Self {
-        let pool = Arc::new(Pool::new(target, connector, options.max_response_bytes));
+        Self::sharing(target, connector, options, &Sharing::default())
+    }
+
+    /// One that uses connections of others in `sharing`, where that is allowed (P-11), and HTTP/2 agreed on.
+    #[must_use]
+    pub fn sharing(
+        target: Target,
+        connector: Connector,
+        options: ClientOptions,
+        sharing: &Sharing,
+    ) -> Self {
+        let https = target.url.scheme() == "https";
+        let group = (https && options.http2).then(|| sharing.group(&target.url, &connector));
+        let connector = match &group {
+            Some(_) => connector.offering_http2(),
+            None => connector,
+        };
+        let pool = Pool::new(target, connector, options.max_response_bytes, group);
+        let pool = Arc::new(pool);
         let service = Decompression::new(PoolService(Arc::clone(&pool)));
         Self { pool, service }
     }
 
-    /// Makes one exchange. Dropping the future closes its connection.
+    /// Makes one exchange. Dropping the future closes its connection, or resets its stream.
     ///
     /// # Errors
     /// [`Failure`] if no whole HTTP reply came. Whatever its status, a whole one is no error, but for a

@@ -11,6 +11,9 @@ pub(super) enum BodyError {
     /// The connection or its HTTP broke.
     #[error("the reply broke off")]
     Broken(#[source] hyper::Error),
+    /// The same on a stream of HTTP/2.
+    #[error("the reply broke off")]
+    Reset(#[source] h2::Error),
     /// More bytes than allowed came over the wire.
     #[error("the reply is too large")]
     TooLarge,
@@ -72,6 +75,33 @@ impl Peer<'_> {
         self.failure(kind, &format!("gave no whole reply: {said}"), sent)
     }
 
+    /// A failure of an HTTP/2 stream or its connection. `sent`: the request may have been processed.
+    pub(super) fn reset(&self, error: &h2::Error, sent: bool) -> Failure {
+        let kind = match sent {
+            true => FailureKind::NoReply,
+            false => FailureKind::CmUnreachable,
+        };
+        // RFC 9113 section 7 has the names.
+        let reason = error.reason().map(|reason| format!("{reason:?}"));
+        let what = match (reason, error.get_io()) {
+            (Some(reason), _) if error.is_library() => {
+                format!("answered with something that is not HTTP/2 ({reason})")
+            }
+            (Some(reason), _) if error.is_go_away() => {
+                format!("closes the connection and did not take the request (HTTP/2 {reason})")
+            }
+            (Some(reason), _) => format!("gave no whole reply (HTTP/2 {reason})"),
+            (None, Some(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                "closed the connection without a whole reply".to_owned()
+            }
+            (None, Some(error)) => {
+                format!("gave no whole reply: {}", connect::error::plain(error))
+            }
+            (None, None) => "gave no whole reply".to_owned(),
+        };
+        self.failure(kind, &what, sent)
+    }
+
     /// A failure while the body was read.
     pub(super) fn body(&self, error: &(dyn Error + 'static)) -> Failure {
         let mut source = Some(error);
@@ -82,6 +112,7 @@ impl Peer<'_> {
             match error.downcast_ref::<BodyError>() {
                 Some(BodyError::TooLarge) => return self.too_large(),
                 Some(BodyError::Broken(error)) => return self.broken(error, true),
+                Some(BodyError::Reset(error)) => return self.reset(error, true),
                 None => source = error.source(),
             }
         }
@@ -90,6 +121,12 @@ impl Peer<'_> {
             "gave a reply that cannot be decompressed",
             true,
         )
+    }
+
+    /// The peer allows no stream at all.
+    pub(super) fn no_room(&self) -> Failure {
+        let what = "takes no request on a new HTTP/2 connection";
+        self.failure(FailureKind::CmUnreachable, what, false)
     }
 
     fn too_large(&self) -> Failure {

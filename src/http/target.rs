@@ -47,6 +47,15 @@ impl Target {
         self.url.as_str()
     }
 
+    /// A POST of `length` bytes as the head of an HTTP/2 stream; the URL's host is in `:authority`, not in
+    /// `Host` (RFC 9113 section 8.3.1).
+    pub(super) fn stream_request(&self, length: usize) -> Request<()> {
+        let mut request = self.request((), length, true);
+        *request.version_mut() = Version::HTTP_2;
+        request.headers_mut().remove(header::HOST);
+        request
+    }
+
     /// A POST of `length` bytes; absolute-form (P-01) if a proxy takes it.
     pub(super) fn request<B>(&self, body: B, length: usize, to_proxy: bool) -> Request<B> {
         let mut request = Request::new(body);

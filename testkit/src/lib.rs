@@ -6,6 +6,8 @@
 
 pub mod client;
 pub mod cm;
+pub mod crowd;
+pub mod front;
 pub mod matrix;
 pub mod performance;
 pub mod proxy;

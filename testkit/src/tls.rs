@@ -118,6 +118,17 @@ impl Authority {
 pub struct Acceptor(TlsAcceptor);
 
 impl Acceptor {
+    /// The same certificate, with these protocols on offer (ALPN).
+    #[must_use]
+    pub fn speaking(&self, protocols: &[&str]) -> Self {
+        let mut config = (**self.0.config()).clone();
+        config.alpn_protocols = protocols
+            .iter()
+            .map(|name| name.as_bytes().to_vec())
+            .collect();
+        Self(TlsAcceptor::from(Arc::new(config)))
+    }
+
     /// Handshakes; `None` if the client did not.
     pub async fn accept(&self, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
         self.0.accept(stream).await.ok()

@@ -43,7 +43,7 @@ fn the_annotated_file_parses_to_exactly_the_defaults() {
 /// The defaults that other programs and the documentation rely on.
 #[test]
 fn the_defaults_are_the_documented_ones() {
-    insta::assert_snapshot!(format!("{:?}", Config::default()), @r#"Config { listen: [Tcp(127.0.0.1:5222)], allow_remote_clients: false, default_domain: None, allowed_domains: None, proxy: Proxy { source: Env(ProxyEnv { https: false, http: false, all: false, no_proxy: None }), credentials: None, no_proxy: [], ca_file: None, isolate: false, preemptive: true }, tls: Tls { ca_file: None, client_cert: None, client_key: None, same_certificate: false }, bosh: Bosh { wait: 55s, hold: 1, ver: "1.6", max_body_bytes: 65536, lang: "en", key_sequence: false }, features: Features { channel_binding: Filter, plain_without_tls: Offer }, local_tls: Auto, discovery: DiscoverySettings { host_meta: true, dns_txt: false, cache: true }, stream_management: StreamManagement { mode: Local, resume_window: 60s }, limits: Limits { max_streams: 1024, session_rate: 50, max_stanza_bytes: 1048576, max_depth: 128, max_attributes: 256, max_response_bytes: 16777216, buffer_bytes: 4194304, header_timeout: 30s, setup_timeout: 60s }, log: Log { level: "info", format: Auto }, status: Status { socket: None, metrics: None }, domains: {} }"#);
+    insta::assert_snapshot!(format!("{:?}", Config::default()), @r#"Config { listen: [Tcp(127.0.0.1:5222)], allow_remote_clients: false, default_domain: None, allowed_domains: None, proxy: Proxy { source: Env(ProxyEnv { https: false, http: false, all: false, no_proxy: None }), credentials: None, no_proxy: [], ca_file: None, isolate: false, preemptive: true }, tls: Tls { ca_file: None, client_cert: None, client_key: None, same_certificate: false }, bosh: Bosh { wait: 55s, hold: 1, ver: "1.6", max_body_bytes: 65536, lang: "en", key_sequence: false, http_version: Auto }, features: Features { channel_binding: Filter, plain_without_tls: Offer }, local_tls: Auto, discovery: DiscoverySettings { host_meta: true, dns_txt: false, cache: true }, stream_management: StreamManagement { mode: Local, resume_window: 60s }, limits: Limits { max_streams: 1024, session_rate: 50, max_stanza_bytes: 1048576, max_depth: 128, max_attributes: 256, max_response_bytes: 16777216, buffer_bytes: 4194304, header_timeout: 30s, setup_timeout: 60s }, log: Log { level: "info", format: Auto }, status: Status { socket: None, metrics: None }, domains: {} }"#);
 }
 
 #[test]
@@ -87,6 +87,7 @@ fn the_annotated_file_has_every_key() {
     allow_remote_clients
     allowed_domains
     bosh.hold
+    bosh.http_version
     bosh.key_sequence
     bosh.lang
     bosh.max_body_bytes

@@ -22,7 +22,7 @@ fn unknown_keys_name_the_nearest() {
 /// Keys of later versions are no keys yet: nothing is accepted and then ignored.
 #[test]
 fn keys_that_do_nothing_do_not_exist() {
-    for key in ["bosh.compress", "bosh.http_version"] {
+    for key in ["bosh.compress"] {
         let sentence = mistake(&format!("{key} = false\n"));
         assert!(
             sentence.starts_with("config.toml:1:") && sentence.contains("unknown key"),
@@ -95,6 +95,8 @@ fn s29_the_stanza_limit_has_a_floor() {
 
 #[test]
 fn words() {
+    assert_snapshot!(mistake("[bosh]\nhttp_version = '2'\n"), @r#"config.toml:2:1: bosh.http_version must be "auto" or "1.1""#);
+    assert_snapshot!(mistake("[bosh]\nhttp_version = 1.1\n"), @"config.toml:2:1: bosh.http_version must be a string, not a number with a fraction");
     assert_snapshot!(mistake("[features]\nplain_without_tls = 'no'\n"), @r#"config.toml:2:1: features.plain_without_tls must be "offer" or "hide""#);
     assert_snapshot!(mistake("[features]\nchannel_binding = 'maybe'\n"), @r#"config.toml:2:1: features.channel_binding must be "filter" or "pass""#);
     assert_snapshot!(mistake("[log]\nformat = 'xml'\n"), @r#"config.toml:2:1: log.format must be "auto" or "json""#);

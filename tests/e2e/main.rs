@@ -15,6 +15,7 @@ mod exchange;
 mod faults;
 mod fifty;
 mod filtering;
+mod http2;
 mod keys;
 mod limits;
 mod local_tls;

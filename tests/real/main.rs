@@ -21,6 +21,7 @@ mod fifty;
 mod ghost;
 mod haproxy;
 mod harness;
+mod http2;
 mod keys;
 mod libraries;
 mod local_tls;

@@ -54,6 +54,7 @@ pub(super) fn endpoint() -> Endpoint {
             max_body_bytes: 65536,
             lang: "en".into(),
             key_sequence: false,
+            http_version: config::HttpVersion::Auto,
         },
         route: None,
         key_sequence: false,

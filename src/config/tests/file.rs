@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use insta::assert_snapshot;
 
+use super::super::HttpVersion;
 use super::super::draft::{DOMAIN_KEYS, KEYS};
 use super::*;
 
@@ -413,4 +414,21 @@ fn key_sequence_and_same_certificate() {
     let keys: Vec<_> = set.domains.values().map(|d| d.bosh.key_sequence).collect();
     assert_eq!(keys, [false, true]);
     assert!(set.domains.values().all(|d| d.tls.same_certificate));
+}
+
+/// B-07: whatever a manager offers unless told otherwise; a domain may differ.
+#[test]
+fn http_version() {
+    assert_eq!(config("").bosh.http_version, HttpVersion::Auto);
+    let set = config(
+        "[bosh]\nhttp_version = '1.1'\n\
+         [domains.'a.example']\nhttp_version = 'auto'\n[domains.'b.example']\n",
+    );
+    let versions: Vec<_> = set.domains.values().map(|d| d.bosh.http_version).collect();
+    assert_eq!(versions, [HttpVersion::Auto, HttpVersion::Http11]);
+    let from_environment = Files::new("")
+        .load_with(&[("XBOSH_BOSH__HTTP_VERSION", "1.1")])
+        .unwrap();
+    let bosh = from_environment.config.bosh;
+    assert_eq!(bosh.http_version, HttpVersion::Http11);
 }

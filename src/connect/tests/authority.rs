@@ -71,6 +71,18 @@ impl Authority {
     pub(crate) fn server(&self, name: &str) -> TlsAcceptor {
         acceptor(self.sign(name, |_| {}), rustls::ALL_VERSIONS, None)
     }
+
+    /// The same without HTTP/2.
+    pub(crate) fn server_http1(&self, name: &str) -> TlsAcceptor {
+        acceptor_speaking(self.sign(name, |_| {}), &[b"http/1.1"])
+    }
+}
+
+/// With these protocols on offer.
+pub(crate) fn acceptor_speaking(signed: Signed, protocols: &[&[u8]]) -> TlsAcceptor {
+    let mut config = server_config(signed, rustls::ALL_VERSIONS, None);
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    TlsAcceptor::from(Arc::new(config))
 }
 
 pub(crate) fn acceptor(
@@ -78,6 +90,16 @@ pub(crate) fn acceptor(
     versions: &[&'static SupportedProtocolVersion],
     clients: Option<&Authority>,
 ) -> TlsAcceptor {
+    let mut config = server_config(signed, versions, clients);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    TlsAcceptor::from(Arc::new(config))
+}
+
+fn server_config(
+    signed: Signed,
+    versions: &[&'static SupportedProtocolVersion],
+    clients: Option<&Authority>,
+) -> ServerConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(versions)
@@ -92,7 +114,5 @@ pub(crate) fn acceptor(
         None => builder.with_no_client_auth(),
     };
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(signed.key.serialize_der()));
-    let mut config = builder.with_single_cert(signed.chain, key).unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    TlsAcceptor::from(Arc::new(config))
+    builder.with_single_cert(signed.chain, key).unwrap()
 }

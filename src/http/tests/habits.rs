@@ -133,6 +133,7 @@ async fn e67_large_before_inflating() {
         connector,
         ClientOptions {
             max_response_bytes: 50_000,
+            ..ClientOptions::default()
         },
     );
     // A gzip header with a file name of 60 000 bytes.

@@ -3,6 +3,7 @@
 mod exchange;
 mod faults;
 mod habits;
+mod http2;
 mod proxy;
 mod renew;
 
@@ -134,7 +135,7 @@ impl Count {
         self.0.load(Ordering::SeqCst)
     }
 
-    fn callback(&self) -> Box<dyn FnOnce() + Send> {
+    pub(crate) fn callback(&self) -> Box<dyn FnOnce() + Send> {
         let count = Arc::clone(&self.0);
         Box::new(move || {
             count.fetch_add(1, Ordering::SeqCst);

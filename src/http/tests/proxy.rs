@@ -144,7 +144,7 @@ async fn p02_tunnel() {
             let head = conn.head().await;
             conn.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
                 .await;
-            let inside = ours.server(name).accept(conn.stream).await.unwrap();
+            let inside = ours.server_http1(name).accept(conn.stream).await.unwrap();
             let mut conn = Conn::new(inside);
             let (inner, _) = conn.request().await;
             conn.send(&counted("x")).await;
@@ -178,7 +178,7 @@ async fn p13_https_proxy() {
             return;
         }
         conn.send(b"HTTP/1.1 200 OK\r\n\r\n").await;
-        if let Ok(inside) = inner.server(name).accept(conn.stream).await {
+        if let Ok(inside) = inner.server_http1(name).accept(conn.stream).await {
             let mut conn = Conn::new(inside);
             conn.request().await;
             conn.send(&counted("x")).await;

@@ -32,7 +32,7 @@ pub use dante::Dante;
 pub use ejabberd::Ejabberd;
 pub use haproxy::Haproxy;
 pub use microsocks::Microsocks;
-pub use nginx::Nginx;
+pub use nginx::{Logged, Nginx};
 pub use prosody::Prosody;
 pub use sidecar::Sidecar;
 pub use squid::Squid;

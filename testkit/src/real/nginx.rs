@@ -12,7 +12,19 @@ pub struct Nginx {
     /// Ended by its drop.
     _daemon: Daemon,
     ca_file: PathBuf,
+    log: PathBuf,
     ports: [u16; 2],
+}
+
+/// One request as nginx logs it, at its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logged {
+    /// `HTTP/1.1` or `HTTP/2.0`.
+    pub protocol: String,
+    /// Which connection carried it.
+    pub connection: u64,
+    /// The status of its answer.
+    pub status: u16,
 }
 
 impl Nginx {
@@ -21,10 +33,21 @@ impl Nginx {
     /// # Errors
     /// What is wrong.
     pub fn start(upstream: &str) -> Result<Self, String> {
-        with_retries(|| Self::try_start(upstream))
+        with_retries(|| Self::try_start(upstream, ""))
     }
 
-    fn try_start(upstream: &str) -> Result<Self, String> {
+    /// The same with HTTP/2 on offer over https. After `requests` on a connection it says GOAWAY; nginx's own
+    /// default is 1000.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn start_http2(upstream: &str, requests: u32) -> Result<Self, String> {
+        let more = format!("http2; keepalive_requests {requests}");
+        with_retries(|| Self::try_start(upstream, &more))
+    }
+
+    /// `more` stands behind `ssl` in the line that has nginx listen.
+    fn try_start(upstream: &str, more: &str) -> Result<Self, String> {
         let ports @ [http, https] = free_ports()?;
         let folder = Folder::new("nginx", Some("www-data"))?;
         let ca = Ca::new()?;
@@ -33,6 +56,7 @@ impl Nginx {
         let certificate = folder.file("nginx.crt", &certificate)?;
         let key = folder.file("nginx.key", &key)?;
         let dir = folder.path().display();
+        let log = folder.join("access.log");
         // Its read timeout, 60 s by default, must be above the wait of a long poll.
         let config = format!(
             "daemon off;\n\
@@ -41,7 +65,8 @@ impl Nginx {
              worker_processes 1;\n\
              events {{ worker_connections 4096; }}\n\
              http {{\n\
-               access_log off;\n\
+               log_format short '$server_protocol $connection $status';\n\
+               access_log {log} short;\n\
                client_body_temp_path {dir}/body;\n\
                proxy_temp_path {dir}/proxy;\n\
                fastcgi_temp_path {dir}/fastcgi;\n\
@@ -49,7 +74,7 @@ impl Nginx {
                scgi_temp_path {dir}/scgi;\n\
                server {{\n\
                  listen 127.0.0.1:{http};\n\
-                 listen 127.0.0.1:{https} ssl;\n\
+                 listen 127.0.0.1:{https} ssl {more};\n\
                  ssl_certificate {certificate};\n\
                  ssl_certificate_key {key};\n\
                  location /bosh {{\n\
@@ -79,8 +104,38 @@ impl Nginx {
         Ok(Self {
             _daemon: daemon,
             ca_file,
+            log: log.into(),
             ports,
         })
+    }
+
+    /// The requests so far, but those that are not answered.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Logged> {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let read = |line: &str| {
+            let mut words = line.split(' ');
+            Some(Logged {
+                protocol: words.next()?.to_owned(),
+                connection: words.next()?.parse().ok()?,
+                status: words.next()?.parse().ok()?,
+            })
+        };
+        log.lines().filter_map(read).collect()
+    }
+
+    /// Connections over https that are open now, as the kernel lists them.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        // Columns: number, local address, remote address, state; 01 is ESTABLISHED. Each connection on
+        // loopback stands there twice, once with this port as the remote one.
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+        let port = format!(":{:04X}", self.ports[1]);
+        let open = |line: &&str| {
+            let mut words = line.split_whitespace().skip(2);
+            words.next().is_some_and(|remote| remote.ends_with(&port)) && words.next() == Some("01")
+        };
+        table.lines().filter(open).count()
     }
 
     /// The connection manager's URL through it.
