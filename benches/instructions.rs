@@ -18,7 +18,9 @@ use bytes::{Bytes, BytesMut};
 use gungraun::prelude::*;
 use xbosh::bosh::body::{Head, decode, encode};
 use xbosh::bosh::keys::RequestKeys;
-use xbosh::bosh::{HttpReply, Options, PayloadClass, RequestKey, Requested, Rid, Session, Sid};
+use xbosh::bosh::{
+    HttpReply, Options, PayloadClass, RequestKey, Requested, Rid, Session, Sid, Way,
+};
 use xbosh::xml::{Frame, Framer, Limits, RootText};
 
 mod stanzas;
@@ -150,6 +152,8 @@ impl Bench {
         let options = Options {
             requested,
             max_body_bytes: 1 << 16,
+            https: false,
+            way: Way::default(),
             buffer_bytes: 1 << 22,
             limits: LIMITS,
             first_rid: Rid::first(1),
