@@ -58,10 +58,12 @@ fn run() -> Result<(), String> {
     Ok(())
 }
 
+type Figure = fn(&Figures) -> f64;
+
 fn table(rounds: &[Vec<Figures>]) -> String {
     let mut text =
         "| | HTTP/1.1 | HTTP/2 | HTTP/2 to HTTP/1.1 |\n|---|---:|---:|---:|\n".to_owned();
-    let rows: [(&str, fn(&Figures) -> f64); 7] = [
+    let rows: [(&str, Figure); 7] = [
         ("connections to nginx, all sessions idle", |f| f.connections),
         ("memory of xbosh, KiB a session", |f| f.kib_per_session),
         ("login, ms, 8 at once", |f| f.login_ms),
