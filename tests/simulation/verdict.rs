@@ -13,6 +13,7 @@ impl World {
         match note {
             // Only jitter above the gap that the client leaves, or a loss, puts one request before another.
             Note::Stalled => {
+                self.stalled = true;
                 self.excuses.death |= self.plan.jitter > 25 * MILLI || self.was_troubled();
             }
             Note::Unkept => self.excuses.death |= self.was_troubled(),

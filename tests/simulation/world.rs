@@ -70,6 +70,8 @@ pub(crate) struct World {
     pub(crate) sleeps: Vec<(Time, Time)>,
     /// The session ended because of something that the client could not know.
     pub(crate) gambled: bool,
+    /// The manager has put a request aside that it looks at no more, unless it has something to say.
+    pub(crate) stalled: bool,
     /// The server's last words had somebody to hear them.
     pub(crate) heard: bool,
     trace: Option<Vec<String>>,
@@ -152,6 +154,7 @@ impl World {
             asleep_until: 0,
             sleeps: Vec::new(),
             gambled: false,
+            stalled: false,
             heard: false,
             trace: traced.then(Vec::new),
             steps: 0,
