@@ -240,13 +240,8 @@ impl Session {
             return Some(None);
         }
         let mut from = None;
-        let idle = self.queue.is_empty() && self.closing.is_none();
         let open = |e: &&Entry| !e.is_answered() && !matches!(e.state, State::Unsure);
         for older in self.window.iter().take(index).filter(open) {
-            // One without payload can wait if nothing waits behind it: what the server says meanwhile releases both.
-            if entry.kind == RequestKind::Empty && idle && older.is_in_flight() {
-                return None;
-            }
             let was_first = older.first_written? + LEAD <= entry.first_written?;
             let patience = match (entry.distrusted, was_first) {
                 // Silence swallowed both: the older one's repeat may be swallowed as well.

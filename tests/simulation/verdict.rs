@@ -39,6 +39,7 @@ impl World {
             Note::Skipped => {
                 let hidden = self.conns.iter().any(|c| c.hidden && c.arrived);
                 self.excuses.loss |= hidden || self.oracle.squeezed();
+                self.excuses.false_refusal |= hidden;
             }
             Note::Forgotten | Note::Overactive => {}
         }

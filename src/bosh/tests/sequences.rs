@@ -224,33 +224,6 @@ fn t08_ejabberd_gets_everything_again_in_order() {
     assert!(text(&rig.request().unwrap()).contains("<m>2</m>"));
 }
 
-/// cm-quirks 4.1, found by the simulation: an empty request that may have been put aside is not repeated beside an
-/// older one that is unanswered, since ejabberd would end the session; what the server says releases both. Only when
-/// the client has something to say is that worth the risk.
-#[test]
-fn t10_an_empty_request_put_aside_is_left_alone() {
-    for talks in [false, true] {
-        let (mut rig, poll) = Rig::bound_with(EJABBERD);
-        rig.lose(poll.key);
-        let again = rig.sent();
-        rig.pass(Duration::from_secs(4));
-        let probe = rig.sent();
-        assert_eq!(probe.key.rid.0, poll.key.rid.0 + 1);
-        rig.lose(probe.key);
-        rig.pass(Duration::from_secs(9));
-        assert!(rig.request().is_none());
-        if talks {
-            rig.say("<m/>");
-            rig.pass(Duration::from_millis(100));
-            assert_eq!(rig.request().map(|r| r.body), Some(probe.body));
-            continue;
-        }
-        rig.payload(again.key, "<message id='a'/>");
-        assert_eq!(rig.events(), ["message a"]);
-        assert_eq!(rig.sent().body, probe.body);
-    }
-}
-
 /// B-51, found by the simulation: two newer requests are out, and the last came twice, so ejabberd has let go of the
 /// answer in doubt. Asking for it again got no answer, and ended the session the second time.
 #[test]
