@@ -150,6 +150,8 @@ impl Bench {
             xmpp_version: true,
         };
         let options = Options {
+            https: false,
+            way: Way::default(),
             requested,
             max_body_bytes: 1 << 16,
             https: false,

@@ -86,6 +86,7 @@ impl Session {
         let written = self.window.get(index).and_then(|e| e.answered_after(now));
         let reasonless = patience.zip(written).is_some_and(|(p, held)| held < p)
             && (newest || self.way.repeats || too_soon);
+        let forgotten = self.window.is_forgotten(index);
         if let Some(entry) = self.window.get_mut(index)
             && let State::Answered { response, .. } = &entry.state
             && response.is_empty()
@@ -93,6 +94,7 @@ impl Session {
             && (entry.copies >= COPIES_IN_DOUBT || reasonless)
             && !entry.recheck
             && stores
+            && !forgotten
             && !ending
         {
             entry.state = State::Unsure;

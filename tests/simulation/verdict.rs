@@ -13,6 +13,7 @@ impl World {
         match note {
             // Only jitter above the gap that the client leaves, or a loss, puts one request before another.
             Note::Stalled => {
+                self.stalled = true;
                 self.excuses.death |= self.plan.jitter > 25 * MILLI || self.was_troubled();
             }
             Note::Unkept => self.excuses.death |= self.was_troubled(),
@@ -38,6 +39,7 @@ impl World {
             Note::Skipped => {
                 let hidden = self.conns.iter().any(|c| c.hidden && c.arrived);
                 self.excuses.loss |= hidden || self.oracle.squeezed();
+                self.excuses.false_refusal |= hidden;
             }
             Note::Forgotten | Note::Overactive => {}
         }
