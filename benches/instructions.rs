@@ -154,8 +154,6 @@ impl Bench {
             way: Way::default(),
             requested,
             max_body_bytes: 1 << 16,
-            https: false,
-            way: Way::default(),
             buffer_bytes: 1 << 22,
             limits: LIMITS,
             first_rid: Rid::first(1),
