@@ -18,7 +18,9 @@ use bytes::{Bytes, BytesMut};
 use gungraun::prelude::*;
 use xbosh::bosh::body::{Head, decode, encode};
 use xbosh::bosh::keys::RequestKeys;
-use xbosh::bosh::{HttpReply, Options, PayloadClass, RequestKey, Requested, Rid, Session, Sid};
+use xbosh::bosh::{
+    HttpReply, Options, PayloadClass, RequestKey, Requested, Rid, Session, Sid, Way,
+};
 use xbosh::xml::{Frame, Framer, Limits, RootText};
 
 mod stanzas;
@@ -148,6 +150,8 @@ impl Bench {
             xmpp_version: true,
         };
         let options = Options {
+            https: false,
+            way: Way::default(),
             requested,
             max_body_bytes: 1 << 16,
             buffer_bytes: 1 << 22,

@@ -175,10 +175,6 @@ fn run(arguments: &Arguments, words: &[String]) -> Result<(), String> {
         program: &program,
         servers: &servers,
     };
-    for (name, results) in &servers {
-        say(name)?;
-        print(results)?;
-    }
     for goal in document.goals() {
         let met = match goal.met {
             Some(true) => "met",
@@ -221,6 +217,9 @@ impl Bench {
             self.runtime
                 .block_on(self.load(&stage, FULL, paces, round, &mut results))?;
         }
+        // Not lost if what follows fails.
+        say(if real { "Prosody" } else { "embedded server" })?;
+        print(&results, &Metric::LOAD)?;
         let idle_rounds = if real { arguments.idle_rounds } else { 0 };
         for round in 0..idle_rounds {
             let stage = stage(arguments.sessions.div_ceil(RESOURCES) + 1)?;
@@ -234,6 +233,7 @@ impl Bench {
                 idle::round(&mut subjects, &stage, rest, &mut results).await
             })?;
         }
+        print(&results, &Metric::IDLE)?;
         Ok(results)
     }
 
@@ -308,18 +308,18 @@ impl Bench {
             idle::grow(&mut subjects, &stage, 1).await?;
             idle::quiet(&subjects, Duration::from_secs(2), &mut results).await
         })?;
-        print(&results)
+        print(&results, &Metric::LOAD)?;
+        print(&results, &Metric::IDLE)
     }
 }
 
-fn print(results: &Results) -> Result<(), String> {
-    for metrics in [&Metric::LOAD[..], &Metric::IDLE] {
-        let medians = report::medians(results, metrics);
-        if medians.len() > 1 {
-            say(&report::plain(&medians))?;
-            say("xbosh to the floor, paired by round: median (quartiles)")?;
-            say(&report::plain(&report::ratios(results, metrics)))?;
-        }
+/// Medians and ratios, if there are any.
+fn print(results: &Results, metrics: &[Metric]) -> Result<(), String> {
+    let medians = report::medians(results, metrics);
+    if medians.len() > 1 {
+        say(&report::plain(&medians))?;
+        say("xbosh to the floor, paired by round: median (quartiles)")?;
+        say(&report::plain(&report::ratios(results, metrics)))?;
     }
     Ok(())
 }

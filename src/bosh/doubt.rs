@@ -64,23 +64,29 @@ impl Session {
             .as_ref()
             .is_some_and(|g| g.manager != Manager::Tigase && g.requests.get() > 1);
         let ending = self.drain.is_some() || self.closing.is_some();
-        let newest = self.window.get(index + 1).is_none();
+        let newest = !self.window.was_written_behind(index);
         let patience = self
             .granted
             .as_ref()
             .filter(|g| matches!(g.manager, Manager::Prosody | Manager::Ejabberd))
             .filter(|g| (self.bound || self.way.repeats) && !g.is_polling())
             .map(|g| g.wait * 3 / 4);
-        // Sooner than any answer ever came: the newer request cannot have been the reason.
+        // Much sooner than an answer comes: the newer request cannot have been the reason. Nobody repeats what is
+        // inside TLS.
         let since = self
             .window
             .get(index + 1)
             .and_then(Entry::written)
             .map(|at| now.saturating_duration_since(at));
-        let too_soon = since.zip(self.round_trip).is_some_and(|(s, rtt)| s < rtt);
+        let plain = !self.options.https;
+        let too_soon = plain
+            && since
+                .zip(self.round_trip)
+                .is_some_and(|(s, rtt)| s < rtt / 4);
         let written = self.window.get(index).and_then(|e| e.answered_after(now));
         let reasonless = patience.zip(written).is_some_and(|(p, held)| held < p)
             && (newest || self.way.repeats || too_soon);
+        let forgotten = self.window.is_forgotten(index);
         if let Some(entry) = self.window.get_mut(index)
             && let State::Answered { response, .. } = &entry.state
             && response.is_empty()
@@ -88,6 +94,7 @@ impl Session {
             && (entry.copies >= COPIES_IN_DOUBT || reasonless)
             && !entry.recheck
             && stores
+            && !forgotten
             && !ending
         {
             entry.state = State::Unsure;

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::close::{Cause, CloseReason};
 use super::condition::BindingCondition;
-use super::params::Rid;
+use super::params::{Manager, Rid};
 use super::session::{Event, Phase, Session};
-use super::window::{Entry, RequestKey};
+use super::window::{Entry, RequestKey, State};
 
 /// How long a terminate request waits for a free slot before it exceeds the window by one (B-61).
 pub(super) const SLOT_PATIENCE: Duration = Duration::from_secs(2);
@@ -24,6 +24,8 @@ pub(super) struct Closing {
     pub(super) answered: bool,
     /// By a manager that knew the session.
     pub(super) confirmed: bool,
+    /// What was under way was asked for again, to get a free slot.
+    pub(super) asked: bool,
 }
 
 impl Closing {
@@ -34,6 +36,7 @@ impl Closing {
             sent: None,
             answered: false,
             confirmed: false,
+            asked: false,
         }
     }
 }
@@ -56,6 +59,50 @@ impl Session {
             None => c.since.max(self.last_reply) + SLOT_PATIENCE + c.limit,
         });
         drain.into_iter().chain(closing).min()
+    }
+
+    /// When the terminate request may exceed the window. Prosody takes in what it has put aside as soon as it gets
+    /// a request out of turn, and passes over one that is missing: there what is under way is asked for again first.
+    pub(super) fn squeeze_due(&self, closing: Closing) -> Instant {
+        let patience = match self.is_prosody() {
+            true => SLOT_PATIENCE * 2,
+            false => SLOT_PATIENCE,
+        };
+        closing.since + patience
+    }
+
+    /// When what is under way is asked for again so that the terminate request need not exceed the window.
+    pub(super) fn ask_due(&self) -> Option<Instant> {
+        let closing = self.closing.filter(|c| c.sent.is_none() && !c.asked)?;
+        let requests = self.granted.as_ref()?.requests.get();
+        let full = self.window.unanswered() >= usize::from(requests);
+        let due = closing.since + SLOT_PATIENCE;
+        (full && self.is_prosody() && self.phase == Phase::Open).then_some(due)
+    }
+
+    pub(super) fn ask_before_the_end(&mut self, now: Instant) {
+        if self.ask_due().is_none_or(|due| due > now) {
+            return;
+        }
+        if let Some(closing) = &mut self.closing {
+            closing.asked = true;
+        }
+        for entry in self.window.iter_mut() {
+            if entry.written().is_some() && !entry.recheck {
+                self.aborts.push_back(RequestKey {
+                    rid: entry.rid,
+                    attempt: entry.attempts,
+                });
+                entry.failed(Cause::NoReply);
+                entry.state = State::Waiting { not_before: now };
+            }
+        }
+    }
+
+    fn is_prosody(&self) -> bool {
+        self.granted
+            .as_ref()
+            .is_some_and(|g| g.manager == Manager::Prosody)
     }
 
     /// Ends a session whose last replies are in, or overdue.

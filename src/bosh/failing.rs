@@ -53,9 +53,12 @@ impl Session {
         let Some(entry) = self.window.get_mut(index) else {
             return;
         };
+        // Silence was the pause: another may take the repeat past `inactivity`.
+        let from = entry.last_written.filter(|_| cause == Cause::NoReply);
+        let not_before = from.map_or(now, |at| at.min(now)) + pause;
         let seen = entry.failed(cause.clone());
         entry.state = State::Waiting {
-            not_before: now + pause,
+            not_before: not_before.max(now),
         };
         self.last_try = false;
         self.release_parked(index, now);

@@ -23,6 +23,13 @@ impl Session {
         let verdict = judge(reply, self.options.limits);
         if self.window.get(index).is_some_and(|entry| entry.recheck) {
             match verdict {
+                Verdict::Response(response)
+                    if response.is_empty()
+                        && response.kind == ResponseType::Normal
+                        && self.window.lost_behind(index) =>
+                {
+                    self.attempt_failed(index, Cause::NoReply, None, None, now);
+                }
                 Verdict::Response(response) if response.kind == ResponseType::Normal => {
                     let copies = self.window.get(index).map_or(0, |e| e.copies);
                     // Two copies: the first and this question. Somebody else made the one that was answered.
@@ -286,19 +293,28 @@ impl Session {
         }
     }
 
-    /// Keeps the shortest recent exchange as the round trip; it creeps up so that a slower network shows.
+    /// Keeps the shortest recent exchange as the round trip. A request that was held says nothing by itself; what it
+    /// took since the newer one that made the manager let go of it does, though that may be chance: a little.
     pub(super) fn measure(&mut self, index: usize, now: Instant) {
-        let Some(State::InFlight {
-            written: Some(at), ..
-        }) = self.window.get(index).map(|e| &e.state)
-        else {
+        let Some(written) = self.window.get(index).and_then(Entry::written) else {
             return;
         };
-        let sample = now.saturating_duration_since(*at);
-        self.round_trip = Some(
-            self.round_trip
-                .map_or(sample, |rtt| sample.min(rtt + rtt / 16)),
-        );
+        let since = |at| now.saturating_duration_since(at);
+        let own = since(written);
+        let newer = self.window.iter().skip(index + 1);
+        let release = newer.filter_map(Entry::written).min().map(since);
+        let Some(known) = self.round_trip.filter(|known| own > *known) else {
+            self.round_trip = Some(own);
+            return;
+        };
+        let step = known / 16;
+        let about = match release {
+            Some(release) => release.clamp(known - step, known + step),
+            // A slower network shows while nothing is held.
+            None if !self.bound => own.min(known + step),
+            None => known,
+        };
+        self.round_trip = Some(about);
     }
 }
 

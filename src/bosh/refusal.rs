@@ -36,7 +36,7 @@ impl Session {
                 .window
                 .get(index)
                 .is_some_and(|e| e.copies > 1 && e.refusals < MAX_REFUSALS)
-            && self.window.get(index + 1).is_some()
+            && self.window.was_written_behind(index)
     }
 
     /// The newer request decides. If that is answered, this one was worked on before it, and its answer was

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::body::{self, Head, RequestKind};
-use super::ending::SLOT_PATIENCE;
 use super::params::{Granted, Manager};
 use super::session::{CREATION_DUE, OLD_CREATION_DUE, PayloadClass, Phase, Request, Session};
 use super::window::{Entry, State};
@@ -119,7 +118,7 @@ impl Session {
             return match (slot, last) {
                 (true, true) => Some((free, Send::Terminate)),
                 (true, false) => Some((free, Send::Payload)),
-                (false, true) => Some((free.max(closing.since + SLOT_PATIENCE), Send::Terminate)),
+                (false, true) => Some((free.max(self.squeeze_due(closing)), Send::Terminate)),
                 (false, false) => None,
             };
         }
@@ -308,7 +307,8 @@ impl Session {
         Some(Request {
             key,
             body: entry.body.clone(),
-            fresh,
+            // What is asked once more was answered: nothing is wrong with the connection.
+            fresh: fresh && !unsure,
         })
     }
 

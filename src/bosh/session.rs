@@ -481,6 +481,7 @@ impl Session {
             self.distrust_newer(index, now);
             self.attempt_failed(index, Cause::NoReply, None, None, now);
         }
+        self.ask_before_the_end(now);
         self.check_budget(now);
         self.advance(now);
     }
@@ -522,6 +523,7 @@ impl Session {
         due.chain(send)
             .chain(self.budget_end())
             .chain(self.end_of_patience())
+            .chain(self.ask_due())
             .min()
     }
 

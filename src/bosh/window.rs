@@ -217,6 +217,29 @@ impl Window {
             .position(|e| e.rid == key.rid && e.attempts == key.attempt && e.is_in_flight())
     }
 
+    /// Whether a newer request has gone out whole, so that the manager may have seen it.
+    pub(super) fn was_written_behind(&self, index: usize) -> bool {
+        let mut newer = self.entries.iter().skip(index + 1);
+        newer.any(|entry| entry.first_written.is_some())
+    }
+
+    /// Whether the manager has let go of the answer to this request: it keeps two, and one behind its successor was
+    /// answered, or came again and so has an answer of its own.
+    pub(super) fn is_forgotten(&self, index: usize) -> bool {
+        let gone = |entry: &Entry| match entry.state {
+            State::Answered { .. } | State::Unsure => true,
+            State::InFlight { .. } => entry.attempts > 1,
+            State::Waiting { .. } => entry.maybe_received,
+        };
+        self.entries.iter().skip(index + 2).any(gone)
+    }
+
+    /// Whether the next request has failed on its way: it did not make the manager let go of this one.
+    pub(super) fn lost_behind(&self, index: usize) -> bool {
+        let next = self.entries.get(index + 1).map(|entry| &entry.state);
+        matches!(next, Some(State::Waiting { .. }))
+    }
+
     pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut Entry> {
         self.entries.get_mut(index)
     }

@@ -8,8 +8,8 @@
 //!
 //! Checked: every stanza goes through once and in order in both directions, whatever the network does; the session
 //! ends, and for a reason; the requests are what the protocol allows (`oracle`). Where a manager makes this
-//! impossible (it loses what was lost on the way, or breaks), nothing may be doubled or swapped all the same. Nothing
-//! excuses a stanza that is confirmed before the server has it.
+//! impossible (it loses what was lost on the way, or breaks), nothing may be doubled or swapped all the same. Next to
+//! nothing excuses a stanza that is confirmed before the server has it (`World::on_confirmed`).
 
 #![allow(
     clippy::unwrap_used,

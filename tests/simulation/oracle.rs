@@ -71,6 +71,11 @@ impl Oracle {
         }
     }
 
+    /// Whether the client has had an answer to this request.
+    pub(crate) fn has_answer(&self, rid: u64) -> bool {
+        self.sent.get(&rid).is_none_or(|sent| sent.answered)
+    }
+
     /// The client is bound.
     pub(crate) fn bound(&mut self) {
         self.bound = true;

@@ -11,7 +11,19 @@ const SHOWN: usize = 60;
 /// Failures that are named.
 const NAMED: usize = 10;
 /// One run in so many, at most, may end by what nobody could know.
-const MOST_GAMBLES: usize = 50;
+const MOST_GAMBLES: usize = 100;
+/// One run in so many, at most, may end because ejabberd has put a request aside for good (cm-quirks 4.1). Nothing
+/// that a client does releases that, so these are no gambles; but a client that sends less beside a request that may
+/// be missing meets it less often.
+const MOST_STALLS: usize = 25;
+
+/// Sessions that a repeat has ended.
+#[derive(Default)]
+struct Lost {
+    gambles: usize,
+    /// The manager had stalled before.
+    stalls: usize,
+}
 
 struct Failed {
     seed: u64,
@@ -20,10 +32,13 @@ struct Failed {
 }
 
 /// One run. The error says what went wrong and in how many steps.
-fn one(kind: Kind, scenario: Scenario, seed: u64, gambles: &mut usize) -> Option<Failed> {
+fn one(kind: Kind, scenario: Scenario, seed: u64, lost: &mut Lost) -> Option<Failed> {
     let mut world = World::new(Plan::draw(kind, scenario, seed), false);
     let outcome = world.run();
-    *gambles += usize::from(world.gambled);
+    match world.stalled {
+        true => lost.stalls += usize::from(world.gambled),
+        false => lost.gambles += usize::from(world.gambled),
+    }
     let what = outcome.err()?;
     Some(Failed {
         seed,
@@ -50,12 +65,12 @@ pub(crate) fn many(kind: Kind, scenario: Scenario) {
         return;
     }
     let mut failed = Vec::new();
-    let (mut gambles, mut all) = (0, 0);
+    let (mut lost, mut all) = (Lost::default(), 0);
     if let Some(seconds) = var("XBOSH_SIM_SECONDS") {
         let seconds = seconds.parse().expect("the time is a number of seconds");
         for seed in fresh(Duration::from_secs(seconds)) {
             all += 1;
-            failed.extend(one(kind, scenario, seed, &mut gambles));
+            failed.extend(one(kind, scenario, seed, &mut lost));
         }
     } else {
         let runs = match var("XBOSH_SIM_RUNS") {
@@ -64,11 +79,12 @@ pub(crate) fn many(kind: Kind, scenario: Scenario) {
             None => 200,
         };
         all = runs as usize;
-        failed.extend((0..runs).filter_map(|seed| one(kind, scenario, seed, &mut gambles)));
+        failed.extend((0..runs).filter_map(|seed| one(kind, scenario, seed, &mut lost)));
     }
+    let (gambles, stalls) = (lost.gambles, lost.stalls);
     assert!(
-        gambles * MOST_GAMBLES <= all,
-        "{}-{}: {gambles} of {all} sessions ended by a repeat that the manager did not like",
+        gambles * MOST_GAMBLES <= all && stalls * MOST_STALLS <= all,
+        "{}-{}: of {all} sessions {gambles} ended by a repeat that the manager did not like, and {stalls} after a stall",
         kind.name(),
         scenario.name()
     );

@@ -13,6 +13,7 @@ impl World {
         match note {
             // Only jitter above the gap that the client leaves, or a loss, puts one request before another.
             Note::Stalled => {
+                self.stalled = true;
                 self.excuses.death |= self.plan.jitter > 25 * MILLI || self.was_troubled();
             }
             Note::Unkept => self.excuses.death |= self.was_troubled(),
@@ -33,7 +34,14 @@ impl World {
                 self.excuses.disorder_down = true;
             }
             Note::Reordered => self.excuses.disorder_down = true,
-            Note::Skipped | Note::Forgotten | Note::Overactive => {}
+            // A request out of turn makes Prosody take in what it has put aside: the end that exceeds the window, or a
+            // copy that nobody knows of.
+            Note::Skipped => {
+                let hidden = self.conns.iter().any(|c| c.hidden && c.arrived);
+                self.excuses.loss |= hidden || self.oracle.squeezed();
+                self.excuses.false_refusal |= hidden;
+            }
+            Note::Forgotten | Note::Overactive => {}
         }
     }
 

@@ -313,6 +313,21 @@ impl World {
             self.excuses.loss = true;
             self.excuses.death |= restart;
         }
+        // What is stored for a request is final once the next one has come (cm-quirks 4.2). If that is lost on its way
+        // without a sign, the client asks too early, and an older copy is given the stanzas after all.
+        let stores = matches!(kind, Kind::Prosody | Kind::Ejabberd);
+        let rid = key.rid.0;
+        if something && stores && self.oracle.has_answer(rid) && self.is_missing(rid + 1) {
+            self.excuses.loss = true;
+        }
+    }
+
+    /// Whether this request was lost, and never came so far.
+    fn is_missing(&self, rid: u64) -> bool {
+        let of = |flight: &Flight| flight.key.rid.0 == rid;
+        let spoilt = self.flights.iter().any(|f| of(f) && f.spoilt);
+        let came = |conn: &Conn| conn.arrived && of(&self.flights[conn.flight]);
+        spoilt && !self.conns.iter().any(came)
     }
 
     pub(crate) fn breaks(&mut self, conn: usize, told: bool, noticed: bool) {

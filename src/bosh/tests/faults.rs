@@ -396,3 +396,24 @@ fn b49_cut_inside_the_first_tag() {
         assert_eq!(rig.events(), Vec::<String>::new(), "{cut}");
     }
 }
+
+/// B-53, B-24, found by the simulation: the fourth attempt met silence, and two more seconds took the fifth past
+/// MongooseIM's `inactivity`. Time spent waiting for an answer counts as the pause.
+#[test]
+fn b53_silence_is_pause_enough() {
+    let (mut rig, mut attempt) =
+        Rig::bound_with("wait='20' requests='2' hold='1' inactivity='30' polling='60' ver='1.6'");
+    for _ in 0..3 {
+        rig.lose(attempt.key);
+        rig.pass(Duration::from_millis(2600));
+        attempt = rig.sent();
+    }
+    let written = rig.now;
+    while rig.request().is_none() {
+        assert!(rig.now < written + Duration::from_secs(28), "too late");
+        rig.pass(Duration::from_millis(100));
+    }
+    let aborted = rig.aborts();
+    assert_eq!(aborted.last(), Some(&attempt.key));
+    assert!(rig.now < written + Duration::from_millis(25_200), "a pause");
+}

@@ -402,3 +402,43 @@ fn t37_gap_for_ejabberd() {
     assert!(rig.request().is_some());
     drop(second);
 }
+
+/// T-36: what a poll was held for says nothing about the way: the round trip, and the pauses made of it, stay what
+/// they are however many messages go one way.
+#[test]
+fn t36_held_polls_are_no_round_trips() {
+    let mut rig = Rig::new();
+    let creation = rig.sent();
+    let way = Duration::from_millis(8);
+    rig.pass(way);
+    rig.reply(
+        creation.key,
+        &format!(
+            "<body xmlns='{NS_HTTPBIND}' sid='s1' wait='55' requests='2' hold='1' inactivity='60' polling='5' authid='s1' \
+             ver='1.6' xmlns:stream='http://etherx.jabber.org/streams'><stream:features/></body>"
+        ),
+    );
+    rig.session.bound();
+    let mut held = rig.sent();
+    for _ in 0..200 {
+        rig.pass(Duration::from_secs(3));
+        rig.say("<m/>");
+        let carrier = rig.sent();
+        rig.pass(way);
+        rig.empty(held.key);
+        held = carrier;
+    }
+    assert_eq!(rig.session.round_trip(), Some(way));
+    // A slower way shows, and a faster one.
+    for (way, steps) in [(way * 2, 40), (way / 2, 60)] {
+        for _ in 0..steps {
+            rig.pass(Duration::from_secs(3));
+            rig.say("<m/>");
+            let carrier = rig.sent();
+            rig.pass(way);
+            rig.empty(held.key);
+            held = carrier;
+        }
+        assert_eq!(rig.session.round_trip(), Some(way));
+    }
+}

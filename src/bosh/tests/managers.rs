@@ -352,6 +352,7 @@ fn p10_an_empty_answer_behind_a_newer_request() {
             assert!(text(&next).contains("<m>2</m>"));
             continue;
         }
+        assert!(!next.fresh, "nothing is wrong with the connection");
         assert_eq!((next.key.rid, next.body), (poll.key.rid, poll.body));
         rig.nothing_to_send();
         // Spoilt on the way: asked for once more.
@@ -411,4 +412,90 @@ fn p10_a_repeat_of_the_ways_own_is_noticed() {
     let again = rig.sent();
     rig.reply(again.key, &marked);
     assert!(!rig.session.way().repeats);
+}
+
+/// The server had ended the session while the newer request could not even be sent: what Prosody calls unknown then
+/// was no request that a newer one has pushed out, and the session was asked for until patience ended.
+#[test]
+fn b58_prosody_forgets_nothing_for_a_request_that_never_went_out() {
+    let (mut rig, poll) = Rig::bound_with(PROSODY);
+    rig.say("<m/>");
+    rig.pass(Duration::from_millis(25));
+    let second = rig.request().unwrap();
+    rig.fail(second.key, FailureKind::CmUnreachable, false);
+    rig.lose(poll.key);
+    let again = rig.sent();
+    assert_eq!(again.body, poll.body);
+    rig.reply(again.key, GONE);
+    assert_eq!(rig.events(), ["closed: item-not-found None []"]);
+}
+
+/// P-10, found by the simulation: an empty answer while the newer request waits for a connection has no reason, just
+/// as if there was none.
+#[test]
+fn p10_an_empty_answer_before_a_newer_request_is_out() {
+    let (mut rig, poll) = Rig::bound_with(PROSODY);
+    rig.pass(Duration::from_secs(1));
+    rig.say("<m/>");
+    let carrier = rig.request().unwrap();
+    assert!(text(&carrier).contains("<m/>"));
+    rig.pass(Duration::from_secs(2));
+    rig.empty(poll.key);
+    rig.session.handle_written(carrier.key, rig.now);
+    let again = rig.sent();
+    assert_eq!((again.key.rid, again.body), (poll.key.rid, poll.body));
+    rig.payload(again.key, "<message id='a'/>");
+    assert_eq!(rig.events(), ["message a"]);
+}
+
+/// B-51, found by the simulation: the newer request, which makes the manager let go of every older copy, was lost on
+/// its way. What was stored before it came is not final either.
+#[test]
+fn b51_a_stored_answer_without_the_newer_request() {
+    let (mut rig, poll) = Rig::bound_with(PROSODY);
+    rig.pass(Duration::from_secs(1));
+    rig.empty(poll.key);
+    let next = rig.sent();
+    let again = rig.sent();
+    assert_eq!(again.body, poll.body);
+    rig.answer(next.key, 502, "<html/>");
+    rig.empty(again.key);
+    let next = rig.sent();
+    assert_eq!(next.key.rid.0, poll.key.rid.0 + 1);
+    let again = rig.sent();
+    assert_eq!(again.body, poll.body);
+    rig.payload(again.key, "<message id='a'/>");
+    assert_eq!(rig.events(), ["message a"]);
+}
+
+/// B-61, found by the simulation: a third request makes Prosody take in what it has put aside, past the one that is
+/// missing. So the requests under way are repeated before the end exceeds the window.
+#[test]
+fn b61_prosody_gets_what_is_missing_before_the_end() {
+    let (mut rig, poll) = Rig::bound_with(PROSODY);
+    rig.say("<m>1</m>");
+    let lost = rig.sent();
+    rig.say("<m>2</m>");
+    rig.session.terminate(Duration::from_secs(5), rig.now);
+    rig.pass(Duration::from_millis(1900));
+    assert!(rig.request().is_none());
+    rig.pass(Duration::from_millis(100));
+    assert_eq!(rig.aborts(), [poll.key, lost.key]);
+    let repeats = [rig.sent(), rig.sent()];
+    assert_eq!(repeats[0].body, poll.body);
+    assert_eq!(repeats[1].body, lost.body);
+    rig.empty(repeats[0].key);
+    assert!(text(&rig.sent()).contains("type='terminate'><m>2</m>"));
+
+    // Nothing helps: two seconds more, and it goes.
+    let (mut rig, _poll) = Rig::bound_with(PROSODY);
+    rig.say("<m>1</m>");
+    rig.sent();
+    rig.session.terminate(Duration::from_secs(5), rig.now);
+    rig.pass(Duration::from_secs(2));
+    let _ = (rig.sent(), rig.sent());
+    rig.pass(Duration::from_millis(1900));
+    assert!(rig.request().is_none());
+    rig.pass(Duration::from_millis(100));
+    assert!(text(&rig.sent()).contains("type='terminate'"));
 }

@@ -217,7 +217,6 @@ fn groups(results: &Results, metric: Metric) -> Vec<(String, Vec<Option<Spread>>
             .iter()
             .map(|&target| results.spread(path, target, metric))
             .collect();
-        // A program of the load's own costs nothing that is of interest beside BOSH.
         let any = spreads.iter().any(Option::is_some);
         any.then(|| (path.to_string(), spreads))
     };

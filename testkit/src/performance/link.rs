@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::floor::{Floor, Route};
-use crate::client::{Account, Client, Mechanism, Place};
+use crate::client::{Account, Client, ClientError, Mechanism, Place, Stanza};
 
 /// How sessions are made.
 pub(super) enum Way {
@@ -72,13 +72,21 @@ impl Link {
         }
     }
 
-    /// The next element. May be given up and asked again.
+    /// The next element; what is queued is written first if there is none yet. May be given up and asked again.
     pub(super) async fn next(&mut self) -> Result<Bytes, String> {
+        if let Self::Stream { client, out } = self
+            && !out.is_empty()
+        {
+            // Queued answers to what came together leave together.
+            tokio::select! {
+                biased;
+                stanza = client.next_stanza() => return read(stanza),
+                () = std::future::ready(()) => {}
+            }
+            self.flush().await?;
+        }
         match self {
-            Self::Stream { client, .. } => match client.next_stanza().await {
-                Ok(stanza) => Ok(stanza.into_bytes()),
-                Err(error) => Err(error.to_string()),
-            },
+            Self::Stream { client, .. } => read(client.next_stanza().await),
             Self::Bosh(floor) => floor.next().await,
         }
     }
@@ -98,5 +106,12 @@ impl Link {
             },
             Self::Bosh(floor) => floor.logout().await,
         }
+    }
+}
+
+fn read(stanza: Result<Stanza, ClientError>) -> Result<Bytes, String> {
+    match stanza {
+        Ok(stanza) => Ok(stanza.into_bytes()),
+        Err(error) => Err(error.to_string()),
     }
 }

@@ -70,7 +70,6 @@ pub(super) async fn echo(
             link.queue(&text);
             sent += 1;
         }
-        link.flush().await?;
         receiver.take(&link.next().await?)?;
     }
     Ok(())
@@ -86,10 +85,9 @@ pub(super) async fn send_back(link: &mut Link, to: &str, count: usize) -> Result
             text.clear();
             message::write(to, number, &mut text);
             link.queue(&text);
-            link.flush().await?;
         }
     }
-    Ok(())
+    link.flush().await
 }
 
 /// How fast messages are written.

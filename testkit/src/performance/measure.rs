@@ -13,7 +13,7 @@ use crate::real::Sidecar;
 /// How much a round holds.
 #[derive(Clone, Copy, Debug)]
 pub struct Amounts {
-    /// Logins one after the other.
+    /// Logins one after the other, beside the first.
     pub logins: usize,
     /// Pings one after the other.
     pub pings: usize,
@@ -117,6 +117,9 @@ impl Subject {
         let (path, target, pid) = (self.path, self.target, self.pid());
         let mut push = |metric, value| results.push(path, target, metric, value);
         let (account, mut peer) = ends(stage).await?;
+        // The first of a process makes ready what the others share.
+        push(Metric::FirstLogin, self.loader.login(account).await?.0);
+        self.loader.logout().await?;
         let mut logins = Vec::new();
         for _ in 1..amounts.logins {
             logins.push(self.loader.login(account).await?.0);

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::results::{Metric, Results, Target};
+use super::results::{Metric, Results};
 use super::stage::Path;
 use super::stats::Spread;
 
@@ -101,13 +101,4 @@ pub fn markdown(rows: &[Vec<String>]) -> String {
         }
     }
     out
-}
-
-/// Whether the floor was measured too.
-#[must_use]
-pub fn has_floor(results: &Results, path: Path) -> bool {
-    results
-        .rows()
-        .iter()
-        .any(|&(p, target)| p == path && target == Target::Floor)
 }

@@ -31,6 +31,8 @@ impl fmt::Display for Target {
 /// A figure of one round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Metric {
+    /// Milliseconds from nothing to a bound resource, of the first login of a process.
+    FirstLogin,
     /// Milliseconds from nothing to a bound resource.
     Login,
     /// Microseconds, the median.
@@ -63,7 +65,8 @@ pub enum Metric {
 
 impl Metric {
     /// Those of a round under load.
-    pub const LOAD: [Self; 9] = [
+    pub const LOAD: [Self; 10] = [
+        Self::FirstLogin,
         Self::Login,
         Self::Ping,
         Self::PingP99,
@@ -87,6 +90,7 @@ impl Metric {
     #[must_use]
     pub const fn title(self) -> &'static str {
         match self {
+            Self::FirstLogin => "first login ms",
             Self::Login => "login ms",
             Self::Ping => "ping µs",
             Self::PingP99 => "ping p99 µs",
@@ -108,7 +112,12 @@ impl Metric {
     #[must_use]
     pub const fn digits(self) -> usize {
         match self {
-            Self::Login | Self::CpuOut | Self::CpuIn | Self::CpuIdle | Self::Switches => 2,
+            Self::FirstLogin
+            | Self::Login
+            | Self::CpuOut
+            | Self::CpuIn
+            | Self::CpuIdle
+            | Self::Switches => 2,
             Self::CpuPing | Self::Memory100 | Self::Memory1000 | Self::Resident100 => 1,
             Self::Ping | Self::PingP99 | Self::Out | Self::In | Self::Echo => 0,
         }
@@ -198,7 +207,10 @@ impl Results {
     pub fn ratio(&self, path: Path, metric: Metric) -> Option<Spread> {
         let ours = self.values(path, Target::Xbosh, metric);
         let theirs = self.values(path, Target::Floor, metric);
-        Spread::of(&ratios(ours, theirs))
+        let ratios = ratios(ours, theirs);
+        // Nothing over nothing is no ratio.
+        ratios.iter().all(|r| r.is_finite()).then_some(())?;
+        Spread::of(&ratios)
     }
 
     /// Ways and targets that were measured, in the order of a table.

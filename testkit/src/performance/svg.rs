@@ -32,7 +32,12 @@ pub fn bars(
     let values = groups.iter().flat_map(|(_, spreads)| spreads).flatten();
     let top = nice(values.map(|spread| spread.high).fold(0.0, f64::max));
     let mut svg = Svg::new(title, PLOT + TOP + BOTTOM);
-    svg.legend(series);
+    let drawn = |place: usize| {
+        let mut of_series = groups.iter().map(|(_, spreads)| spreads.get(place));
+        of_series.any(|spread| matches!(spread, Some(Some(_))))
+    };
+    let shown = series.iter().enumerate().filter(|(place, _)| drawn(*place));
+    svg.legend(&shown.map(|(_, series)| *series).collect::<Vec<_>>());
     let y = |value: f64| TOP + PLOT * (1.0 - value / top);
     svg.rules(unit, top, TOP, PLOT);
     let share = (WIDTH - LEFT - RIGHT) / groups.len().max(1) as f64;
@@ -42,7 +47,7 @@ pub fn bars(
             from + share / 2.0,
             TOP + PLOT + 22.0,
             "middle",
-            13,
+            12,
             "#222",
             name,
         );
@@ -180,6 +185,16 @@ fn label(value: f64) -> String {
     }
 }
 
+/// A round number without its zeros.
+fn tick(value: f64) -> String {
+    if value >= 10_000.0 {
+        format!("{}k", value / 1000.0)
+    } else {
+        // Quarters of round numbers.
+        format!("{}", (value * 1e4).round() / 1e4)
+    }
+}
+
 fn duration(micros: f64) -> String {
     match micros {
         us if us >= 1e6 => format!("{:.0} s", us / 1e6),
@@ -219,14 +234,7 @@ impl Svg {
             let y = above + height * (1.0 - f64::from(step) / 4.0);
             self.line((LEFT, y), (WIDTH - RIGHT, y), "#ddd", 1.0);
             let value = top * f64::from(step) / 4.0;
-            self.text(
-                LEFT - 6.0,
-                y + 4.0,
-                "end",
-                11,
-                GREY,
-                &label(value).replace(".00", ""),
-            );
+            self.text(LEFT - 6.0, y + 4.0, "end", 11, GREY, &tick(value));
         }
         let (x, y) = (16.0, above + height / 2.0);
         let unit = escape(unit);

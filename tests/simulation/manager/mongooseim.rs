@@ -69,14 +69,13 @@ impl MongooseIm {
         }
     }
 
-    fn answer(&mut self, handler: &Handler, now: Time) {
-        let inner = self.c.server.drain();
+    fn answer(&mut self, handler: &Handler, inner: &str, now: Time) {
         let attributes = match (self.creation.take(), self.report.take()) {
             (Some(creation), _) => creation,
             (None, Some(rid)) => format!("sid='{}' report='{rid}' time='10'", self.c.sid),
             (None, None) => format!("sid='{}'", self.c.sid),
         };
-        let answer = body(&attributes, &inner);
+        let answer = body(&attributes, inner);
         // One that was put aside is answered when its `wait` is over, and again when its turn comes.
         if self.sent.iter().any(|(rid, _)| *rid == handler.rid) {
             self.c.notes.push(Note::Masked);
@@ -89,7 +88,8 @@ impl MongooseIm {
     /// What there is, or nothing, on the oldest request.
     fn send(&mut self, now: Time) {
         if let Some(handler) = self.pick() {
-            self.answer(&handler, now);
+            let inner = self.c.server.drain();
+            self.answer(&handler, &inner, now);
         }
     }
 
@@ -212,7 +212,8 @@ impl Session for MongooseIm {
         }
         if let Some(at) = self.handlers.iter().position(|h| h.until <= now) {
             let handler = self.handlers.remove(at);
-            self.answer(&handler, now);
+            // With nothing in it, whatever waits for a request that has had its turn.
+            self.answer(&handler, "", now);
         }
     }
 
