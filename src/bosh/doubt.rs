@@ -65,11 +65,13 @@ impl Session {
             .is_some_and(|g| g.manager != Manager::Tigase && g.requests.get() > 1);
         let ending = self.drain.is_some() || self.closing.is_some();
         let newest = !self.window.was_written_behind(index);
+        // Before binding managers answer for reasons of their own, but an older copy may be there all the same.
+        let repeated = self.window.get(index).is_some_and(|e| e.attempts > 1);
         let patience = self
             .granted
             .as_ref()
             .filter(|g| matches!(g.manager, Manager::Prosody | Manager::Ejabberd))
-            .filter(|g| (self.bound || self.way.repeats) && !g.is_polling())
+            .filter(|g| (self.bound || self.way.repeats || repeated) && !g.is_polling())
             .map(|g| g.wait * 3 / 4);
         // Much sooner than an answer comes: the newer request cannot have been the reason. Nobody repeats what is
         // inside TLS.
@@ -87,18 +89,72 @@ impl Session {
         let reasonless = patience.zip(written).is_some_and(|(p, held)| held < p)
             && (newest || self.way.repeats || too_soon);
         let forgotten = self.window.is_forgotten(index);
+        let prosody = self
+            .granted
+            .as_ref()
+            .is_some_and(|g| g.manager == Manager::Prosody);
         if let Some(entry) = self.window.get_mut(index)
             && let State::Answered { response, .. } = &entry.state
             && response.is_empty()
             && response.kind == ResponseType::Normal
-            && (entry.copies >= COPIES_IN_DOUBT || reasonless)
+            && (entry.copies >= COPIES_IN_DOUBT || reasonless || prosody && entry.may_come_late())
             && !entry.recheck
             && stores
             && !forgotten
             && !ending
         {
-            entry.state = State::Unsure;
+            entry.state = State::Unsure {
+                asked: false,
+                not_before: now,
+            };
             self.last_reply = now;
+        }
+    }
+
+    /// The stored answer is still empty, and the next request was under way all the time: its answer will tell whether
+    /// it came first.
+    pub(super) fn wait_for_next(&mut self, index: usize, now: Instant) {
+        if let Some(entry) = self.window.get_mut(index) {
+            entry.recheck = false;
+            entry.state = State::Unsure {
+                asked: true,
+                not_before: now,
+            };
+        }
+    }
+
+    /// The stored answer did not come, or was read before the next request had come: it is asked for again, if it is
+    /// still there.
+    pub(super) fn ask_again(&mut self, index: usize, pause: Duration, now: Instant) {
+        if self.window.is_forgotten(index) {
+            return self.settle_recheck(index, now);
+        }
+        if let Some(entry) = self.window.get_mut(index) {
+            entry.recheck = false;
+            entry.state = State::Unsure {
+                asked: false,
+                not_before: now + pause,
+            };
+        }
+    }
+
+    /// The request at `index` was answered: what was stored for the one before it, behind this very attempt, is
+    /// final.
+    pub(super) fn settle_asked(&mut self, index: usize, now: Instant) {
+        let attempts = self.window.get(index).map(|e| e.attempts);
+        if let Some(before) = index.checked_sub(1)
+            && let Some(entry) = self.window.get_mut(before)
+            && matches!(entry.state, State::Unsure { asked: true, .. })
+        {
+            if attempts == Some(entry.behind) {
+                entry.state = State::Answered {
+                    response: Box::new(Response::nothing()),
+                    at: now,
+                    confirms: true,
+                };
+            } else {
+                self.ask_again(before, Duration::ZERO, now);
+            }
         }
     }
 

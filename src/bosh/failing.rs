@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 use super::close::Cause;
 use super::failure::FailureKind;
 use super::session::{CREATION_ATTEMPTS, Event, Phase, Session};
-use super::window::{RequestKey, State};
+use super::window::{Entry, RequestKey, State};
 
-/// Attempts at asking for a stored answer once more (cm-quirks 4.2).
-const MAX_RECHECKS: u32 = 3;
+/// Failures at asking for a stored answer once more (cm-quirks 4.2). What is parked behind it waits meanwhile.
+const MAX_RECHECKS: u32 = 20;
+/// For how many of them silence counts, which takes its time.
+const SILENT_RECHECK: u32 = 3;
 
 impl Session {
     /// An attempt brought no usable reply. `tries`: how often this cause is repeated.
@@ -35,14 +37,22 @@ impl Session {
             }
             return;
         }
+        let waits = self.window.waits_behind(index);
         if let Some(entry) = self.window.get_mut(index)
             && entry.recheck
         {
-            entry.rechecks += 1;
+            let silence = cause == Cause::NoReply;
+            let first = entry.rechecks == 0;
+            // Nothing is kept waiting while the next request is unanswered too.
+            entry.rechecks += match (waits, silence) {
+                (true, _) => u32::from(first),
+                (false, true) => SILENT_RECHECK,
+                (false, false) => 1,
+            };
             if entry.rechecks < MAX_RECHECKS {
                 // Nothing was learnt: the stored answer is asked for again.
-                entry.recheck = false;
-                entry.state = State::Unsure;
+                let pause = Duration::from_secs(u64::from(!first && !silence));
+                self.ask_again(index, pause, now);
                 self.advance(now);
             } else {
                 self.settle_recheck(index, now);
@@ -60,6 +70,12 @@ impl Session {
         entry.state = State::Waiting {
             not_before: not_before.max(now),
         };
+        if let Some(before) = index.checked_sub(1)
+            && self.window.get(before).is_some_and(Entry::is_unsure)
+        {
+            // Its stored answer was read before this request had come.
+            self.ask_again(before, Duration::ZERO, now);
+        }
         self.last_try = false;
         self.release_parked(index, now);
         if tries.is_some_and(|tries| seen > tries) || is_final(&cause) {
@@ -97,7 +113,7 @@ impl Session {
     pub(super) fn send_again(&mut self, index: usize, now: Instant) {
         let pause = self.repeat_pause(index, None);
         if let Some(entry) = self.window.get_mut(index) {
-            if entry.recheck || matches!(entry.state, State::Unsure) {
+            if entry.recheck || !entry.is_open() {
                 // It is being asked for already.
                 return;
             }
@@ -128,6 +144,7 @@ impl Session {
         for entry in self.window.iter_mut() {
             entry.first_written = entry.first_written.map(back);
             entry.held_since = entry.held_since.map(back);
+            entry.started = entry.started.map(back);
             match &mut entry.state {
                 State::InFlight { .. } => {
                     self.aborts.push_back(RequestKey {
@@ -138,13 +155,20 @@ impl Session {
                     entry.failures += 1;
                     entry.last_cause.get_or_insert(Cause::NoReply);
                     entry.state = if std::mem::take(&mut entry.recheck) {
-                        State::Unsure
+                        State::Unsure {
+                            asked: false,
+                            not_before: now,
+                        }
                     } else {
                         State::Waiting { not_before: now }
                     };
                 }
                 State::Waiting { not_before } => *not_before = now,
-                State::Answered { .. } | State::Unsure => {}
+                State::Unsure { asked, .. } => {
+                    // What is behind it is sent anew.
+                    *asked = false;
+                }
+                State::Answered { .. } | State::Refused { .. } => {}
             }
         }
         if creating {
@@ -195,7 +219,7 @@ impl Session {
     /// sign of life (B-54). `None` while nothing has failed, or one more attempt is owed.
     pub(super) fn budget_end(&self) -> Option<Instant> {
         let granted = self.granted.as_ref()?;
-        let oldest = self.window.iter().find(|e| !e.is_answered())?;
+        let oldest = self.window.iter().find(|e| e.is_open() && !e.recheck)?;
         (oldest.failures > 0 && !self.last_try).then_some(())?;
         let held_until = oldest.held_since.map(|at| at + granted.wait);
         let alive = self.last_reply.max(self.last_life);

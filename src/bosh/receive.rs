@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::body::{self, Response, ResponseType};
+use super::body::{self, RequestKind, Response, ResponseType};
 use super::close::{Cause, CloseReason};
 use super::condition::BindingCondition;
 use super::ending::{DRAIN_LIMIT, Drain, weight};
@@ -26,9 +26,14 @@ impl Session {
                 Verdict::Response(response)
                     if response.is_empty()
                         && response.kind == ResponseType::Normal
-                        && self.window.lost_behind(index) =>
+                        && self.window.waits_behind(index) =>
                 {
-                    self.attempt_failed(index, Cause::NoReply, None, None, now);
+                    self.note_life(now);
+                    if self.window.lost_behind(index) {
+                        self.ask_again(index, Duration::ZERO, now);
+                    } else {
+                        self.wait_for_next(index, now);
+                    }
                 }
                 Verdict::Response(response) if response.kind == ResponseType::Normal => {
                     let copies = self.window.get(index).map_or(0, |e| e.copies);
@@ -185,6 +190,7 @@ impl Session {
         if confirms {
             self.settle_refused(index, now);
         }
+        self.settle_asked(index, now);
         self.expect_older(index, now);
     }
 
@@ -200,6 +206,9 @@ impl Session {
             self.last_try = false;
             if response.is_empty() && response.kind == ResponseType::Normal {
                 self.window.note_release();
+                // Openfire answered a lost restart before, with what it does not keep (cm-quirks 4.4).
+                let restart = answered.kind == RequestKind::Restart && answered.repeated;
+                self.restart |= restart && self.is_openfire() && !self.window.has_restart();
             }
             self.confirm(answered.payloads, answered.confirms);
             self.deliver(answered.rid, *response);

@@ -8,14 +8,12 @@ use super::close::{Cause, CloseReason};
 use super::condition::BindingCondition;
 use super::params::Manager;
 use super::session::{Phase, Session};
-use super::window::{Entry, RequestKey, State};
+use super::window::{Entry, State};
 
 /// How often one request is repeated because the manager asked (`type='error'`).
 const MAX_RECOVERIES: u32 = 10;
-/// How often a request is repeated that the manager calls unknown while a newer one is under way.
-const MAX_REFUSALS: u32 = 2;
-/// Least pause before that, in which the newer one may be answered.
-const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
+/// Age at which a newer request is sent again that should decide about one that the manager calls unknown.
+const STALE: Duration = Duration::from_secs(1);
 /// How often an HTTP error that an intermediary may have made up is repeated (B-58).
 const LEGACY_REPEATS: u32 = 2;
 
@@ -32,27 +30,27 @@ impl Session {
             && response.condition == Some(BindingCondition::ItemNotFound)
             && self.drain.is_none()
             && self.closing.is_none_or(|c| c.sent.is_none())
-            && self
-                .window
-                .get(index)
-                .is_some_and(|e| e.copies > 1 && e.refusals < MAX_REFUSALS)
+            && self.window.get(index).is_some_and(|e| e.copies > 1)
             && self.window.was_written_behind(index)
     }
 
     /// The newer request decides. If that is answered, this one was worked on before it, and its answer was
-    /// empty; if not, both are asked for again.
+    /// empty; if that is unknown too, the session is gone. Asking for this one again would tell nothing new.
     pub(super) fn on_refusal_of_old(&mut self, index: usize, now: Instant) {
-        let newer_answered = self.window.iter().skip(index + 1).any(Entry::is_answered);
-        if newer_answered {
+        let answered = |e: &Entry| e.is_answered() || e.is_unsure();
+        if self.window.iter().skip(index + 1).any(answered) {
             return self.settle_recheck(index, now);
         }
-        let pause = self.repeat_pause(index, None).max(REFUSAL_PAUSE);
         if let Some(entry) = self.window.get_mut(index) {
-            entry.refusals += 1;
-            entry.failures += 1;
-            entry.state = State::Waiting {
-                not_before: now + pause,
-            };
+            entry.state = State::Refused { at: now };
+        }
+        self.note_life(now);
+        // One that has been out for a while may never have come, or its answer not.
+        let stale = |e: &Entry| e.is_in_flight() && e.started.is_some_and(|at| at + STALE <= now);
+        let next = self.window.iter().enumerate().skip(index + 1);
+        let stale = next.filter(|(_, e)| stale(e)).map(|(at, _)| at).next();
+        if let Some(stale) = stale {
+            self.send_again(stale, now);
         }
         self.advance(now);
     }
@@ -61,20 +59,13 @@ impl Session {
     /// on, and their answers were empty.
     pub(super) fn settle_refused(&mut self, index: usize, now: Instant) {
         for entry in self.window.iter_mut().take(index) {
-            if entry.refusals == 0 || entry.is_answered() {
-                continue;
+            if matches!(entry.state, State::Refused { .. }) {
+                entry.state = State::Answered {
+                    response: Box::new(Response::nothing()),
+                    at: now,
+                    confirms: true,
+                };
             }
-            if entry.is_in_flight() {
-                self.aborts.push_back(RequestKey {
-                    rid: entry.rid,
-                    attempt: entry.attempts,
-                });
-            }
-            entry.state = State::Answered {
-                response: Box::new(Response::nothing()),
-                at: now,
-                confirms: true,
-            };
         }
     }
 

@@ -33,6 +33,8 @@ const PARKED_PATIENCE: Duration = Duration::from_secs(10);
 const SURE_ATTEMPTS: u32 = 3;
 /// A request written so long before another cannot have been overtaken by it.
 const LEAD: Duration = Duration::from_secs(1);
+/// How long Openfire has to answer the repeat of a restart as one.
+const RESTART_PATIENCE: Duration = Duration::from_secs(2);
 /// Requests remembered for the log.
 const TRAIL: usize = 6;
 /// Slowest uplink that the reply limit allows for, in bytes per second.
@@ -62,7 +64,10 @@ impl Session {
             .enumerate()
             .find_map(|(index, entry)| match entry.state {
                 State::Waiting { not_before } => Some((index, entry, not_before)),
-                State::InFlight { .. } | State::Answered { .. } | State::Unsure => None,
+                State::InFlight { .. }
+                | State::Answered { .. }
+                | State::Unsure { .. }
+                | State::Refused { .. } => None,
             });
         if let Some((index, entry, not_before)) = waiting {
             // After the manager said terminate nothing is repeated.
@@ -79,10 +84,13 @@ impl Session {
         let place = self.window.unanswered() < usize::from(granted.requests.get());
         if self.drain.is_none()
             && place
-            && let Some((index, true)) = self.window.unsure()
+            && let Some((index, Some(from))) = self.window.unsure()
         {
             let free = self.window.wire_free(usize::MAX, self.gap()).ok()?;
-            return Some((free.unwrap_or(self.last_reply), Send::Existing(index)));
+            return Some((
+                free.map_or(from, |free| free.max(from)),
+                Send::Existing(index),
+            ));
         }
         if self.drain.is_some() || self.closing.is_some_and(|c| c.sent.is_some()) {
             return None;
@@ -131,8 +139,31 @@ impl Session {
             };
             return slot.then_some((free, what));
         }
+        if let Some(at) = self.restart_again().filter(|_| slot) {
+            return Some((free.max(at), Send::Restart));
+        }
         let at = self.empty_due(unanswered, slot)?;
         Some((free.max(at), Send::Empty))
+    }
+
+    /// When a restart is asked for again by a request of its own: Openfire keeps no answer to it, and holds a repeat like
+    /// a poll (cm-quirks 4.4).
+    fn restart_again(&self) -> Option<Instant> {
+        let newest = self.window.iter().next_back()?;
+        let again = newest.maybe_received || newest.copies > newest.attempts;
+        let lost = newest.kind == RequestKind::Restart && again;
+        let patience = RESTART_PATIENCE.max(self.round_trip.unwrap_or_default() * 4);
+        newest
+            .written()
+            .filter(|_| lost && self.is_openfire())
+            .map(|at| at + patience)
+    }
+
+    /// Whether the manager is Openfire.
+    pub(super) fn is_openfire(&self) -> bool {
+        self.granted
+            .as_ref()
+            .is_some_and(|g| g.manager == Manager::Openfire)
     }
 
     /// Tigase works on requests as they arrive: one with payload must be answered before the next goes out
@@ -200,8 +231,8 @@ impl Session {
         if !self.bound {
             // T-17: a reply is parked behind a poll that the manager holds on to.
             let (rid, at) = self.window.iter().find_map(|entry| match entry.state {
-                State::Answered { at, .. } => Some((entry.rid, at)),
-                State::Waiting { .. } | State::InFlight { .. } | State::Unsure => None,
+                State::Answered { at, .. } | State::Refused { at } => Some((entry.rid, at)),
+                State::Waiting { .. } | State::InFlight { .. } | State::Unsure { .. } => None,
             })?;
             // Behind a repeat as well.
             let due = (at + FLUSH_AFTER).max(self.last_send + FLUSH_AFTER / 2);
@@ -215,7 +246,8 @@ impl Session {
         let confirm = (self.confirming && carries).then_some(soonest);
         // A repeat that is held tells nothing: is the session still there?
         let repeated = newest.failures > 0 && newest.written().is_some();
-        let probe = repeated.then_some(soonest);
+        // The same is asked by one that the manager has called unknown.
+        let probe = (repeated || self.window.has_refused()).then_some(soonest);
         // T-10: the manager answers the held request before something on the way cuts it.
         let oldest = self.window.iter().find_map(Entry::written);
         let nudge = self
@@ -240,8 +272,7 @@ impl Session {
             return Some(None);
         }
         let mut from = None;
-        let open = |e: &&Entry| !e.is_answered() && !matches!(e.state, State::Unsure);
-        for older in self.window.iter().take(index).filter(open) {
+        for older in self.window.iter().take(index).filter(|e| e.is_open()) {
             let was_first = older.first_written? + LEAD <= entry.first_written?;
             let patience = match (entry.distrusted, was_first) {
                 // Silence swallowed both: the older one's repeat may be swallowed as well.
@@ -298,7 +329,10 @@ impl Session {
         };
         let due = now + limit;
         self.last_send = now;
+        let behind = self.window.get(index + 1).map_or(0, |e| e.attempts);
         let entry = self.window.get_mut(index)?;
+        entry.behind = behind;
+        entry.started = Some(now);
         if self.trail.len() == TRAIL {
             self.trail.pop_front();
         }
@@ -404,7 +438,7 @@ impl Session {
         self.window
             .iter()
             .rev()
-            .find(|e| e.is_answered())
+            .find(|e| e.is_answered() || matches!(e.state, State::Refused { .. }))
             .map(|e| e.rid)
     }
 

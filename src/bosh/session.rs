@@ -517,7 +517,10 @@ impl Session {
         }
         let due = self.window.iter().filter_map(|entry| match entry.state {
             State::InFlight { due, .. } => Some(due),
-            State::Waiting { .. } | State::Answered { .. } | State::Unsure => None,
+            State::Waiting { .. }
+            | State::Answered { .. }
+            | State::Unsure { .. }
+            | State::Refused { .. } => None,
         });
         let send = self.next_send().map(|(at, _)| at);
         due.chain(send)
@@ -543,7 +546,8 @@ impl Session {
                 State::InFlight { .. }
                 | State::Waiting { .. }
                 | State::Answered { .. }
-                | State::Unsure => None,
+                | State::Unsure { .. }
+                | State::Refused { .. } => None,
             })
     }
 

@@ -35,7 +35,18 @@ pub(super) enum State {
     },
     /// Answered without payload, though an older copy of it may have been answered with some (cm-quirks 4.2):
     /// asked for once more when the next request is out.
-    Unsure,
+    Unsure {
+        /// It was, and is still empty. That is final only if the next request had arrived by then, which its answer
+        /// shows.
+        asked: bool,
+        /// Earliest time to ask.
+        not_before: Instant,
+    },
+    /// Called unknown although a newer one has been sent: the answer to that tells whether the session lives.
+    Refused {
+        /// Since when.
+        at: Instant,
+    },
     /// Its reply is here, parked until all earlier ones are processed (B-35).
     Answered {
         /// The reply.
@@ -75,13 +86,13 @@ pub(super) struct Entry {
     pub(super) distrusted: bool,
     /// Times that the manager asked for it again.
     pub(super) recoveries: u32,
-    /// Times that the manager called it unknown although the session lives.
-    pub(super) refusals: u32,
     /// Attempts that failed, for the pause before the next.
     pub(super) failures: u32,
     /// Failures of the last kind in a row, for causes that are repeated only so often.
     pub(super) same_cause: u32,
     pub(super) last_cause: Option<Cause>,
+    /// When the last attempt was handed out.
+    pub(super) started: Option<Instant>,
     pub(super) first_written: Option<Instant>,
     /// Since when the manager may be holding it, as far as patience goes: written whole, and not before the
     /// manager's last sign of life.
@@ -96,6 +107,8 @@ pub(super) struct Entry {
     pub(super) rechecks: u32,
     /// This attempt only asks for the stored answer once more.
     pub(super) recheck: bool,
+    /// Which attempt of the next request was under way then.
+    pub(super) behind: u32,
     pub(super) state: State,
 }
 
@@ -110,10 +123,10 @@ impl Entry {
             copies: 0,
             distrusted: false,
             recoveries: 0,
-            refusals: 0,
             failures: 0,
             same_cause: 0,
             last_cause: None,
+            started: None,
             first_written: None,
             held_since: None,
             last_written: None,
@@ -121,6 +134,7 @@ impl Entry {
             arrived: false,
             rechecks: 0,
             recheck: false,
+            behind: 0,
             state: State::Waiting { not_before: now },
         }
     }
@@ -133,8 +147,26 @@ impl Entry {
     pub(super) fn written(&self) -> Option<Instant> {
         match self.state {
             State::InFlight { written, .. } => written,
-            State::Waiting { .. } | State::Answered { .. } | State::Unsure => None,
+            State::Waiting { .. }
+            | State::Answered { .. }
+            | State::Unsure { .. }
+            | State::Refused { .. } => None,
         }
+    }
+
+    /// The manager has still to answer it, as far as anybody knows.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.state, State::Waiting { .. } | State::InFlight { .. })
+    }
+
+    /// An older copy may have come behind the one that was answered.
+    pub(super) fn may_come_late(&self) -> bool {
+        self.copies > 1 && self.maybe_received
+    }
+
+    /// Its answer came, and is in doubt.
+    pub(super) fn is_unsure(&self) -> bool {
+        matches!(self.state, State::Unsure { .. })
     }
 
     /// How long the answered attempt took from its last byte to its answer.
@@ -157,9 +189,12 @@ impl Entry {
                 payloads: self.payloads,
                 response,
                 confirms,
-                repeated: self.attempts > 1,
+                repeated: self.copies > 1,
             }),
-            State::Waiting { .. } | State::InFlight { .. } | State::Unsure => None,
+            State::Waiting { .. }
+            | State::InFlight { .. }
+            | State::Unsure { .. }
+            | State::Refused { .. } => None,
         }
     }
 
@@ -168,7 +203,7 @@ impl Entry {
         self.attempts += 1;
         self.copies += 1;
         self.arrived = false;
-        self.recheck = matches!(self.state, State::Unsure);
+        self.recheck = self.is_unsure();
         self.last_written = None;
         self.state = State::InFlight { written: None, due };
         RequestKey {
@@ -227,17 +262,26 @@ impl Window {
     /// answered, or came again and so has an answer of its own.
     pub(super) fn is_forgotten(&self, index: usize) -> bool {
         let gone = |entry: &Entry| match entry.state {
-            State::Answered { .. } | State::Unsure => true,
+            State::Answered { .. } | State::Unsure { .. } | State::Refused { .. } => true,
             State::InFlight { .. } => entry.attempts > 1,
             State::Waiting { .. } => entry.maybe_received,
         };
         self.entries.iter().skip(index + 2).any(gone)
     }
 
-    /// Whether the next request has failed on its way: it did not make the manager let go of this one.
+    /// Whether the next request has failed on its way since this one was asked for again: it did not make the manager
+    /// let go of this one.
     pub(super) fn lost_behind(&self, index: usize) -> bool {
-        let next = self.entries.get(index + 1).map(|entry| &entry.state);
-        matches!(next, Some(State::Waiting { .. }))
+        let behind = self.entries.get(index).map(|entry| entry.behind);
+        self.entries.get(index + 1).is_some_and(|next| {
+            let again = behind.is_some_and(|behind| behind != next.attempts);
+            matches!(next.state, State::Waiting { .. }) || next.is_in_flight() && again
+        })
+    }
+
+    /// Whether the next request is there, and not answered yet.
+    pub(super) fn waits_behind(&self, index: usize) -> bool {
+        self.entries.get(index + 1).is_some_and(Entry::is_open)
     }
 
     pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut Entry> {
@@ -264,31 +308,40 @@ impl Window {
         }
     }
 
-    /// The request whose empty answer is in doubt, if one is, and whether a newer one follows it.
-    pub(super) fn unsure(&self) -> Option<(usize, bool)> {
-        let index = self
-            .entries
-            .iter()
-            .position(|e| matches!(e.state, State::Unsure))?;
-        Some((index, index + 1 < self.entries.len()))
+    /// The request whose stored answer is to be asked for, if one is, and from when on: `None` while no newer one
+    /// follows it.
+    pub(super) fn unsure(&self) -> Option<(usize, Option<Instant>)> {
+        let (index, from) = self.entries.iter().enumerate().find_map(|(index, e)| {
+            let State::Unsure { asked, not_before } = e.state else {
+                return None;
+            };
+            (!asked).then_some((index, not_before))
+        })?;
+        Some((index, (index + 1 < self.entries.len()).then_some(from)))
     }
 
-    /// Requests that the manager may still have to answer, or to answer again: all but those in doubt. A
-    /// parked reply counts too, since managers store two answers only and one more request could push out the
-    /// answer that is missing (T-09).
+    /// Whether the manager has called one unknown that waits for the answer to a newer one.
+    pub(super) fn has_refused(&self) -> bool {
+        let refused = |entry: &Entry| matches!(entry.state, State::Refused { .. });
+        self.entries.iter().any(refused)
+    }
+
+    /// Requests that the manager may still have to answer, or to answer again: all but the oldest ones that are in
+    /// doubt or refused. A parked reply counts too, since managers store two answers only and one more request could
+    /// push out the answer that is missing (T-09).
     pub(super) fn unsettled(&self) -> usize {
-        self.entries
-            .iter()
-            .filter(|e| !matches!(e.state, State::Unsure))
-            .count()
+        let settled = |e: &&Entry| !e.is_open() && !e.is_answered();
+        self.entries.iter().skip_while(settled).count()
     }
 
     /// Requests without a reply. A parked reply does not count: the manager has let go of its request.
     pub(super) fn unanswered(&self) -> usize {
-        self.entries
-            .iter()
-            .filter(|e| !e.is_answered() && !matches!(e.state, State::Unsure))
-            .count()
+        self.entries.iter().filter(|e| e.is_open()).count()
+    }
+
+    /// Whether a restart is under way, or its answer waits for its turn.
+    pub(super) fn has_restart(&self) -> bool {
+        self.entries.iter().any(|e| e.kind == RequestKind::Restart)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -334,7 +387,7 @@ impl Window {
         let mut free = None;
         for entry in self.entries.iter().take(count) {
             match entry.state {
-                State::Answered { .. } | State::Unsure => {}
+                State::Answered { .. } | State::Unsure { .. } | State::Refused { .. } => {}
                 State::InFlight {
                     written: Some(_), ..
                 } if entry.arrived => {}

@@ -39,6 +39,8 @@ pub(crate) struct Client {
     /// The number that the next stanza from the server should have.
     pub(crate) expected: u32,
     seen: HashSet<u32>,
+    /// Numbers of features that went with the answer to a restart.
+    lost_features: HashSet<u32>,
     /// The first that never came, though later ones did.
     pub(crate) gap: Option<String>,
 }
@@ -50,6 +52,7 @@ impl Client {
             said: 0,
             expected: 0,
             seen: HashSet::new(),
+            lost_features: HashSet::new(),
             gap: None,
         }
     }
@@ -102,7 +105,24 @@ impl Client {
             self.gap = Some(format!("d{number} came, d{} never did", self.expected));
         }
         self.expected = number + 1;
+        self.pass_over();
         Ok(self.step(element.local(), session))
+    }
+
+    /// Openfire does not keep its answer to a restart: these features are lost, and another restart brings others.
+    pub(crate) fn never_comes(&mut self, answer: &str) {
+        let number: Option<u32> = answer
+            .split_once("<stream:features id='d")
+            .and_then(|(_, rest)| rest.split_once('\''))
+            .and_then(|(digits, _)| digits.parse().ok());
+        self.lost_features.extend(number);
+        self.pass_over();
+    }
+
+    fn pass_over(&mut self) {
+        while self.lost_features.contains(&self.expected) {
+            self.expected += 1;
+        }
     }
 
     fn step(&mut self, name: &str, session: &mut Session) -> Option<Step> {

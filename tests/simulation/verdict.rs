@@ -71,7 +71,22 @@ impl World {
         let spoilt = self.flights.iter().filter(|f| f.spoilt).filter(since);
         let stuck = spoilt.clone().any(|f| f.stuck);
         let repeated = stuck || spoilt.count() > 1 || self.plan.kind == Kind::Tigase;
-        repeated && self.spoilt_since(start) * 2 >= silence
+        repeated && self.spoilt_since(start) * 2 >= silence || self.was_unheard()
+    }
+
+    /// Whether all that the client sent in the last third of `inactivity`, or of that before it fell asleep, was lost,
+    /// repeats included.
+    fn was_unheard(&self) -> bool {
+        let asleep = self.sleeps.last().filter(|(_, to)| *to > self.now);
+        let end = asleep.map_or(self.now, |(from, _)| *from);
+        let silence = self.plan.kind.inactivity() * SECOND;
+        let start = end.saturating_sub(silence / 3);
+        let since = |flight: &&Flight| flight.ended.is_none_or(|at| at > start);
+        // The last one may be too late.
+        let early = |flight: &&Flight| flight.sent + SECOND < end;
+        let late = self.flights.iter().filter(since).filter(early);
+        let repeated = late.clone().count() > 1 || late.clone().any(|f| f.stuck);
+        repeated && late.clone().all(|f| f.spoilt)
     }
 
     /// How much of the time since then an attempt was under way that the network has spoilt.

@@ -309,13 +309,16 @@ impl World {
             )
         });
         let something = body.contains("</body>");
-        if kind == Kind::Tigase && something || kind == Kind::Openfire && restart {
+        if kind == Kind::Tigase && something {
             self.excuses.loss = true;
             self.excuses.death |= restart;
         }
+        if kind == Kind::Openfire && restart {
+            self.client.never_comes(body);
+        }
         // What is stored for a request is final once the next one has come (cm-quirks 4.2). If that is lost on its way
         // without a sign, the client asks too early, and an older copy is given the stanzas after all.
-        let stores = matches!(kind, Kind::Prosody | Kind::Ejabberd);
+        let stores = kind == Kind::Ejabberd;
         let rid = key.rid.0;
         if something && stores && self.oracle.has_answer(rid) && self.is_missing(rid + 1) {
             self.excuses.loss = true;
