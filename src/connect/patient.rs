@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use rustls::{HandshakeKind, ProtocolVersion};
 use tokio::io::{AsyncBufRead as _, AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tokio_rustls::client::TlsStream;
 
 /// Least time that a ticket is given, for a machine that is busy.
 const LEAST: Duration = Duration::from_millis(5);
 /// Longest wait for one: half of what it spares.
 const MOST: Duration = Duration::from_millis(20);
+/// What comes at all has come by then, acknowledged with delay.
+const OVER: Duration = Duration::from_millis(100);
 
 /// A server with Nagle's algorithm on keeps its first reply until its TLS 1.3 session tickets are acknowledged
 /// (cm-quirks section 15), and the second ticket until the first one is. The proxy delays each acknowledgement by
@@ -25,6 +27,8 @@ pub(super) struct Patient<S> {
     stream: TlsStream<S>,
     /// Time for a ticket; none is waited for any more without it.
     patience: Option<Duration>,
+    /// Since the handshake.
+    since: Instant,
     /// Part of the first request is written.
     waiting: Option<Pin<Box<Sleep>>>,
 }
@@ -36,6 +40,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Patient<S> {
         Self {
             stream,
             patience: (tls13 && took <= MOST).then(|| took.max(LEAST)),
+            since: Instant::now(),
             waiting: None,
         }
     }
@@ -76,7 +81,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Patient<S> {
             if waiting.as_mut().poll(cx).is_pending() && !heard && tickets < 2 {
                 return Poll::Pending;
             }
-        } else if tickets == 1 && !heard && !self.is_resumed() && buf.len() > 1 {
+        } else if tickets == 1
+            && !heard
+            && self.since.elapsed() < OVER
+            && !self.is_resumed()
+            && buf.len() > 1
+        {
             // There may be a second one, which leaves the server once this part is passed on.
             self.waiting = Some(Box::pin(tokio::time::sleep(patience)));
             return Poll::Ready(buf.len() / 2);

@@ -32,6 +32,7 @@ mod passthrough;
 mod proxy_auth;
 mod resume_libraries;
 mod sasl2;
+mod stall;
 mod support;
 mod unix;
 mod walk;

@@ -79,15 +79,17 @@ async fn the_first_request_lets_tickets_come_in() {
         &[&rustls::version::TLS12],
         None,
     );
-    for (server, took, waits, pieces) in [
-        (giving(&ours, 2), 8 * MS, Duration::ZERO, &[1, 2][..]),
-        (giving(&ours, 3), 8 * MS, Duration::ZERO, &[1, 3]),
-        (giving(&ours, 1), 8 * MS, 8 * MS, &[1, 1]),
-        (giving(&ours, 1), MS, 5 * MS, &[1, 1]),
-        (giving(&ours, 0), 8 * MS, 8 * MS, &[0]),
+    let no = Duration::ZERO;
+    for (server, took, rests, waits, pieces) in [
+        (giving(&ours, 2), 8 * MS, no, no, &[1, 2][..]),
+        (giving(&ours, 3), 8 * MS, no, no, &[1, 3]),
+        (giving(&ours, 1), 8 * MS, no, 8 * MS, &[1, 1]),
+        (giving(&ours, 1), MS, no, 5 * MS, &[1, 1]),
+        (giving(&ours, 1), MS, 100 * MS, no, &[1]),
+        (giving(&ours, 0), 8 * MS, no, 8 * MS, &[0]),
         // Its handshake ends otherwise, so that the first request is taken for that.
-        (tls12, 8 * MS, Duration::ZERO, &[]),
-        (giving(&ours, 2), 21 * MS, Duration::ZERO, &[0]),
+        (tls12, 8 * MS, no, no, &[]),
+        (giving(&ours, 2), 21 * MS, no, no, &[0]),
     ] {
         let (inside, near) = duplex(1 << 16);
         let (far, outside) = duplex(1 << 16);
@@ -103,6 +105,7 @@ async fn the_first_request_lets_tickets_come_in() {
         let began = Instant::now();
         let mut patient = Patient::new(stream, took);
         patient.take_ticket().await.unwrap();
+        tokio::time::sleep(rests).await;
         for request in [b"0123456789", b"abcdefghij"] {
             let mut heard = [0; 10];
             let asked = async {
@@ -113,7 +116,7 @@ async fn the_first_request_lets_tickets_come_in() {
             read.unwrap();
             assert_eq!(&heard, request);
         }
-        assert_eq!(began.elapsed(), waits, "{took:?} {pieces:?}");
+        assert_eq!(began.elapsed(), rests + waits, "{took:?} {pieces:?}");
         drop((patient, server));
         let seen = relayed.await.unwrap();
         assert_eq!(seen[..pieces.len()], *pieces, "{took:?}");
