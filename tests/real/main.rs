@@ -32,7 +32,6 @@ mod passthrough;
 mod proxy_auth;
 mod resume_libraries;
 mod sasl2;
-mod stall;
 mod support;
 mod unix;
 mod walk;

@@ -8,7 +8,7 @@ use crate::support::{Scheme, Site, Way, domain_config, proxy_config, trust_confi
 use crate::walk;
 
 /// The server behind this Squid.
-pub(crate) fn behind(squid: &Squid, password: &str, site: Site, scheme: Scheme) -> Sidecar {
+fn behind(squid: &Squid, password: &str, site: Site, scheme: Scheme) -> Sidecar {
     let server = site.server();
     let url = server.bosh_url(scheme == Scheme::Https, "localhost");
     let config = [
