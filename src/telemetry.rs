@@ -7,15 +7,16 @@ use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::{Compact, DefaultFields, Format, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime as FullTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Registry, reload};
+use tracing_subscriber::{Registry, reload};
 
-use crate::config::{Log, LogFormat};
+use crate::config::{Log, LogFormat, level};
 
 /// Sets another level while the program runs.
 type SetLevel = Box<dyn Fn(&str) + Send + Sync>;
@@ -69,14 +70,23 @@ pub fn start(log: &Log) {
 }
 
 /// A bare level is meant for xbosh: its libraries then say only what is wrong.
-fn filter(level: &str) -> EnvFilter {
-    let level = level.trim().to_lowercase();
-    let wanted = match level.as_str() {
-        "info" | "debug" | "trace" => format!("warn,xbosh={level}"),
-        _ => level,
+fn filter(text: &str) -> Targets {
+    let text = text.trim().to_lowercase();
+    let bare = match text.as_str() {
+        "info" => Some(LevelFilter::INFO),
+        "debug" => Some(LevelFilter::DEBUG),
+        "trace" => Some(LevelFilter::TRACE),
+        _ => None,
     };
-    // The configuration has checked it.
-    EnvFilter::try_new(wanted).unwrap_or_else(|_| EnvFilter::new("warn,xbosh=info"))
+    let ours = |level| {
+        let libraries = Targets::new().with_default(LevelFilter::WARN);
+        libraries.with_target("xbosh", level)
+    };
+    match bare {
+        Some(level) => ours(level),
+        // The configuration has checked it.
+        None => level::filter(&text).unwrap_or_else(|_| ours(LevelFilter::INFO)),
+    }
 }
 
 /// Whether stderr itself is systemd's journal: `JOURNAL_STREAM` is inherited by what is started elsewhere, too.

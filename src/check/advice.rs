@@ -2,8 +2,11 @@
 
 use super::{Report, Walk};
 use crate::config::ProxySource;
-use crate::connect::error::{UNSPOKEN, UNTRUSTED};
+use crate::connect::error::{NO_PROXY_THERE, UNSPOKEN, UNTRUSTED};
 use crate::stream::error::FaultReason;
+
+const PROXY_LINE: &str =
+    "[proxy]\nurl = \"http://HOST:PORT\"    # or https://, socks5://, or \"none\" for no proxy";
 
 /// Lines for the configuration.
 pub(super) fn url_line(domain: &str, url: &str) -> String {
@@ -31,9 +34,8 @@ pub(super) fn after_failure(report: &mut Report, walk: &Walk, failed: FaultReaso
         FaultReason::ProxyAuth => {
             "[proxy]\nusername = \"…\"\npassword_file = \"/path/of/a/file\"    # or password = \"…\" in a file of mode 0600"
         }
-        FaultReason::ProxyUnreachable | FaultReason::ProxyProtocol => {
-            "[proxy]\nurl = \"http://HOST:PORT\"    # or https://, socks5://, or \"none\" for no proxy"
-        }
+        FaultReason::ProxyUnreachable | FaultReason::ProxyProtocol => PROXY_LINE,
+        FaultReason::ProxyRefused if said(NO_PROXY_THERE) => PROXY_LINE,
         FaultReason::TlsCertificate if said(UNTRUSTED) && said("proxy.ca_file") => {
             "[proxy]\nca_file = \"/path/of/the/authority.pem\"    # only if you trust who issued it"
         }

@@ -237,8 +237,9 @@ impl<'a> Probe<'a> {
             Some(time) => format!("{} s", time.as_secs()),
             None => "not said".to_owned(),
         };
+        let http = self.client.http_version().unwrap_or("1.1");
         format!(
-            "connection manager {who}; wait {} s, hold {}, requests {}, inactivity {inactivity}",
+            "connection manager {who}, HTTP/{http}; wait {} s, hold {}, requests {}, inactivity {inactivity}",
             granted.wait.as_secs(),
             granted.hold,
             granted.requests

@@ -165,7 +165,12 @@ fn one(out: &mut String, stream: &Stream) {
         time(stream.age)
     );
     if let (Some(url), Some(way)) = (&stream.url, &stream.way) {
-        let _ = writeln!(out, "      to {url} ({way})");
+        let http = stream
+            .http
+            .iter()
+            .map(|version| format!(", HTTP/{version}"));
+        let http: String = http.collect();
+        let _ = writeln!(out, "      to {url} ({way}){http}");
     }
     let _ = writeln!(
         out,
@@ -226,6 +231,7 @@ mod tests {
             domain: Some("example.org".into()),
             url: Some("https://example.org/http-bind".into()),
             way: Some("HTTP proxy 10.0.0.1:3128".into()),
+            http: Some("1.1".into()),
             stanzas_up: 10,
             stanzas_down: 20,
             bytes_up: 1_000,

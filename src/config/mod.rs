@@ -7,6 +7,7 @@ mod finish;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+pub(crate) mod level;
 mod listen;
 pub mod load;
 mod proxy;
@@ -327,7 +328,7 @@ pub struct Status {
 /// `[log]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// error, warn, info, debug, trace, or a filter in `tracing`'s syntax.
+    /// error, warn, info, debug, trace, or a list with names of parts in front of some, like `info,hyper=trace`.
     pub level: String,
     /// How lines look.
     pub format: LogFormat,

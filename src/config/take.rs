@@ -7,6 +7,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::error::{ConfigError, Place};
+use super::level::{self, BadLevel};
 use super::value::{Setting, Value};
 use super::{HttpVersion, ListenAddress, ListenAddressError};
 
@@ -167,16 +168,18 @@ impl Take<'_> {
 
     pub(super) fn level(&self) -> Result<String, ConfigError> {
         let text = self.text()?;
-        // The filter takes a misspelt level for the name of a module.
-        let known = |part: &str| match part.rsplit_once('=') {
-            Some((_, level)) => is_level(level),
-            None => part.contains([':', '[']) || is_level(part),
-        };
-        let parses = tracing_subscriber::EnvFilter::try_new(&text).is_ok();
-        if !parses || !text.split(',').all(known) {
-            return Err(self.wrong(
-                "must be error, warn, info, debug or trace, or a filter like \"info,xbosh=debug\"",
-            ));
+        match level::filter(&text) {
+            Ok(_) => {}
+            Err(BadLevel::Unknown) => {
+                return Err(self.wrong(
+                    "must be error, warn, info, debug or trace, or a filter like \"info,xbosh=debug\"",
+                ));
+            }
+            Err(BadLevel::Span) => {
+                return Err(self.wrong(
+                    "must not name spans or fields in brackets; a filter looks like \"info,xbosh=debug\"",
+                ));
+            }
         }
         Ok(text)
     }
@@ -235,12 +238,4 @@ impl Take<'_> {
         let domain = crate::stream::header::normalise_domain(text);
         domain.ok_or_else(|| self.wrong(&format!("has {text:?}, which is no domain name")))
     }
-}
-
-fn is_level(text: &str) -> bool {
-    let text = text.trim();
-    !text.is_empty()
-        && text
-            .parse::<tracing_subscriber::filter::LevelFilter>()
-            .is_ok()
 }

@@ -11,6 +11,10 @@ pub(crate) const UNSPOKEN: &str = "wants a login that xbosh does not speak";
 /// What tells a certificate that another authority would help from others in the same row.
 pub(crate) const UNTRUSTED: &str = "nobody this machine trusts has signed it";
 
+/// What tells a web server, which knows no CONNECT, from a proxy that forbids the address.
+pub(crate) const NO_PROXY_THERE: &str =
+    "a web server that is no proxy says so: check the address and the port of the proxy";
+
 /// A failure to reach the connection manager. `Display` is one sentence: the hop, what it said, what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -66,7 +70,7 @@ pub enum ConnectError {
     },
     /// E-32: the proxy does not allow this destination.
     #[error(
-        "the proxy {proxy} does not allow a connection to {target} ({said}); {}", allowed(.target)
+        "the proxy {proxy} does not allow a connection to {target} ({said}); {}", allowed(.target, .said)
     )]
     ProxyRefused {
         /// host:port.
@@ -198,8 +202,10 @@ fn refusal(sent: bool, offers: &str) -> String {
     }
 }
 
-fn allowed(target: &str) -> &'static str {
-    if target.ends_with(":443") {
+fn allowed(target: &str, said: &str) -> &'static str {
+    if said.starts_with("405") {
+        NO_PROXY_THERE
+    } else if target.ends_with(":443") {
         "ask whoever runs it to allow this"
     } else {
         "many proxies allow only port 443"

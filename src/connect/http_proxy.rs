@@ -383,6 +383,11 @@ mod tests {
                 "the proxy proxy:3128 does not allow a connection to cm:5281 (403: [31mBlockiert f\u{fc}r Sie); many proxies allow only port 443",
             ),
             (
+                "HTTP/1.1 405 Method Not Allowed\r\n\r\n<h1>No CONNECT</h1>",
+                true,
+                "the proxy proxy:3128 does not allow a connection to cm:5281 (405: No CONNECT); a web server that is no proxy says so: check the address and the port of the proxy",
+            ),
+            (
                 "HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM, Negotiate abc==, Fancy realm=\"a, Basic\", nonce=\"x\\\", Basic\"\r\n\r\n",
                 true,
                 "the proxy proxy:3128 wants a login that xbosh does not speak (407, offers NTLM, Negotiate, Fancy): run cntlm or px on this machine and set proxy.url to its address, see docs/corporate-proxies.md",

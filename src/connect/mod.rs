@@ -16,6 +16,7 @@ mod isolation;
 mod local;
 mod login;
 mod order;
+mod patient;
 mod prefixed;
 mod prompt;
 mod sharing;
@@ -48,10 +49,16 @@ pub(crate) use verify::is_public;
 pub(crate) use words::schemes;
 
 use self::order::Silent;
+use self::patient::Patient;
 use self::prompt::Prompt;
 use self::tls::Hop;
 use crate::bosh::failure::FailureKind;
 use crate::config;
+
+/// Does ahead what every process must do once before its first TLS handshake. Takes some 30 ms of one core.
+pub fn prepare() {
+    tls::prepare();
+}
 
 /// A connected stream of any kind.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -388,10 +395,9 @@ impl Connector {
         let config = ready(&self.shared.tls)?;
         let peer = authority(host, port);
         let stream = tls::handshake(config, tunnel, host, &peer, Hop::Manager, limits.tls).await?;
+        let spent = began.elapsed() - took.dial - took.proxy.unwrap_or_default();
         let session = stream.get_ref().1;
-        let version = session.protocol_version();
-        let before = took.dial + took.proxy.unwrap_or_default();
-        took.tls = version.map(|version| (began.elapsed() - before, version));
+        took.tls = session.protocol_version().map(|version| (spent, version));
         let shown = session.peer_certificates().unwrap_or_default();
         let protocol = match session.alpn_protocol() {
             Some(b"h2") => Protocol::Http2(self.proven(host, shown)),
@@ -401,8 +407,17 @@ impl Connector {
         let mut shown = shown.iter().map(|der| der.to_vec());
         let certificate = shown.next();
         let intermediates = shown.collect();
+        let stream: Box<dyn Io> = match &way {
+            Route::Direct => Box::new(stream),
+            Route::Via(_) => {
+                let mut patient = Patient::new(stream, spent);
+                let taken = patient.take_ticket().await;
+                taken.map_err(|error| tls::explain(&error, &peer, Hop::Manager))?;
+                Box::new(patient)
+            }
+        };
         Ok(Connection {
-            stream: Box::new(stream),
+            stream,
             absolute_form: None,
             local,
             certificate,

@@ -161,7 +161,17 @@ pub(super) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-fn explain(error: &io::Error, peer: &str, hop: Hop) -> ConnectError {
+/// Makes ready what the first handshake of the process needs: the generator of random numbers measures the processor's
+/// jitter for its first seed, which takes some 30 ms.
+pub(super) fn prepare() {
+    // If there is no randomness, the handshake will say so.
+    let _ = aws_lc_rs::default_provider()
+        .secure_random
+        .fill(&mut [0; 32]);
+}
+
+/// E-40, E-41.
+pub(super) fn explain(error: &io::Error, peer: &str, hop: Hop) -> ConnectError {
     let peer = peer.to_owned();
     let inner = error
         .get_ref()

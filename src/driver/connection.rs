@@ -301,6 +301,15 @@ impl Connection {
         }
     }
 
+    /// In which HTTP version the manager answers.
+    fn note_http(&mut self) {
+        let version = self.manager.as_ref().and_then(|m| m.client.http_version());
+        let mut facts = self.seat.facts();
+        if facts.stream.http.as_deref() != version {
+            facts.stream.http = version.map(str::to_owned);
+        }
+    }
+
     fn start_and_abort(&mut self) {
         while let Some(key) = self.bridge.poll_abort() {
             if let Some(at) = self.aborts.iter().position(|(known, _)| *known == key) {
@@ -548,6 +557,7 @@ impl Connection {
                 }
                 self.bridge.handle_response(key, &reply, now);
                 self.note_round_trip(key, now);
+                self.note_http();
             }
             Ok(Err(failure)) => {
                 self.seat.facts().note_error(&failure.text);

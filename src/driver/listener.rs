@@ -21,7 +21,7 @@ use super::sockets::{Listener, listeners};
 use super::told::Told;
 use super::watch::Watch;
 use crate::config::{Config, ListenAddress, LocalTlsMode};
-use crate::connect::ConnectError;
+use crate::connect::{self, ConnectError};
 use crate::local_tls::{LocalTls, LocalTlsError};
 use crate::status::Board;
 use crate::stream::STREAM_CLOSE;
@@ -361,6 +361,10 @@ pub async fn run(
     let sidecar = Sidecar::start_with(config, activated, authorities).await?;
     print_ready(sidecar.listening());
     crate::systemd::ready();
+    // Else the first client would wait for it. Where no thread can be had, it does.
+    let _ = std::thread::Builder::new()
+        .name("prepare".into())
+        .spawn(connect::prepare);
     let mut watchdog = crate::systemd::watchdog_interval().map(tokio::time::interval);
     loop {
         tokio::select! {

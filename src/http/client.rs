@@ -11,6 +11,7 @@ use http_body_util::{BodyExt as _, Limited};
 use tower::ServiceExt as _;
 use tower_http::decompression::{Decompression, DecompressionBody};
 
+use super::lock;
 use super::pool::{Outgoing, Pool, PoolService};
 use super::reply::PooledBody;
 use super::sharing::Sharing;
@@ -132,6 +133,17 @@ impl SessionClient {
     /// finds it open (T-37). Must be called within a tokio runtime. A failure stays unheard.
     pub fn warm(&self) {
         self.pool.warm();
+    }
+
+    /// The HTTP version in which the manager has answered: "1.1" or "2".
+    #[must_use]
+    pub fn http_version(&self) -> Option<&'static str> {
+        let shares = lock(&self.pool.usual).strong_count() > 0;
+        match (self.pool.answered(), shares) {
+            (false, _) => None,
+            (true, true) => Some("2"),
+            (true, false) => Some("1.1"),
+        }
     }
 
     /// Closes all connections that carry no exchange, after a change of the network for one (T-32).

@@ -91,6 +91,9 @@ pub struct Stream {
     pub url: Option<String>,
     /// Direct, or through which proxy.
     pub way: Option<String>,
+    /// HTTP version spoken with the manager, `1.1` or `2`, once it has answered.
+    #[serde(default)]
+    pub http: Option<String>,
     /// Stanzas from the client.
     pub stanzas_up: u64,
     /// Stanzas for the client.

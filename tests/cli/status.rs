@@ -65,6 +65,7 @@ async fn a_stream_is_shown() {
     assert_eq!(stream["state"], "online", "{out}");
     assert_eq!(stream["domain"], "localhost");
     assert_eq!(stream["way"], "direct");
+    assert_eq!(stream["http"], "1.1");
     // The bind and the pings.
     assert_eq!(
         (&stream["stanzas_up"], &stream["stanzas_down"]),

@@ -190,6 +190,7 @@ fn wrong_words() {
         "[log]\nlevel = ''",
         "[log]\nlevel = 'debgu'",
         "[log]\nlevel = 'info,xbosh='",
+        "[log]\nlevel = 'xbosh[{client}]=debug'",
         "[bosh]\nver = '1'",
         "[bosh]\nver = '1.x'",
         "[bosh]\nlang = ''",
@@ -203,6 +204,7 @@ fn wrong_words() {
     config.toml:2:1: log.level must be error, warn, info, debug or trace, or a filter like "info,xbosh=debug"
     config.toml:2:1: log.level must be error, warn, info, debug or trace, or a filter like "info,xbosh=debug"
     config.toml:2:1: log.level must be error, warn, info, debug or trace, or a filter like "info,xbosh=debug"
+    config.toml:2:1: log.level must not name spans or fields in brackets; a filter looks like "info,xbosh=debug"
     config.toml:2:1: bosh.ver must be two integers joined by a dot, like "1.6"
     config.toml:2:1: bosh.ver must be two integers joined by a dot, like "1.6"
     config.toml:2:1: bosh.lang must be a language tag like "en" or "de-CH"

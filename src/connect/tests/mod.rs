@@ -1,6 +1,7 @@
 //! TLS and the ways out, against scripted servers and proxies.
 
 pub(crate) mod authority;
+mod tickets;
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -17,7 +17,9 @@ async fn p11_sessions_share_a_connection_but_no_cookies() {
         let asked = manager.asked().await;
         asked.answer_with(&headers, "<body/>").await;
     };
+    assert_eq!(one.http_version(), None);
     assert!(tokio::join!(one.exchange(ask()), served).0.is_ok());
+    assert_eq!((one.http_version(), two.http_version()), (Some("2"), None));
     for (session, cookie) in [(&two, None), (&one, Some("node=a")), (&two, None)] {
         let served = async {
             let asked = manager.asked().await;
@@ -121,6 +123,7 @@ async fn p11_nothing_is_shared_over_http1() {
         }
         assert_eq!(manager.connections(), 3, "round {round}");
     }
+    assert_eq!(sessions[0].http_version(), Some("1.1"));
 }
 
 /// P-11, P-20: other trust, other credentials, isolation, another path on the same origin.
