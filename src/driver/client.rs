@@ -3,12 +3,14 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use rustix::io::retry_on_intr;
 use rustls::ServerConfig;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::tls::{Choose, HandshakeError, Refusal, Tls};
@@ -62,10 +64,28 @@ pub(super) enum Socket {
 }
 
 impl Socket {
+    /// A read that does not fill the buffer has taken all there is: the next one waits for the system's word, not for
+    /// its refusal.
     pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.try_read(buffer),
-            Self::Unix(stream) => stream.try_read(buffer),
+        let mut got = None;
+        let mut read = |socket: BorrowedFd<'_>| {
+            let room = buffer.len();
+            let count = retry_on_intr(|| rustix::io::read(socket, &mut *buffer))?;
+            got = Some(count);
+            match count {
+                // What is at its end stays readable.
+                0 => Ok(()),
+                _ if count == room => Ok(()),
+                _ => Err(io::ErrorKind::WouldBlock.into()),
+            }
+        };
+        let result = match self {
+            Self::Tcp(stream) => stream.try_io(Interest::READABLE, || read(stream.as_fd())),
+            Self::Unix(stream) => stream.try_io(Interest::READABLE, || read(stream.as_fd())),
+        };
+        match got {
+            Some(count) => Ok(count),
+            None => result.map(|()| 0),
         }
     }
 

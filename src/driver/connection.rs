@@ -36,6 +36,8 @@ use crate::stream::error::FaultReason;
 const LINGER: Duration = Duration::from_secs(5);
 /// The same when the sidecar stops: one client that is slow must not take up all the time there is (S-47).
 const LINGER_STOPPING: Duration = Duration::from_secs(1);
+/// A timer that fires at most so early is left as it is: moving it to an earlier time later on wakes the runtime up.
+const EARLY_TIMER: Duration = Duration::from_millis(20);
 type Resolving =
     std::pin::Pin<Box<dyn Future<Output = Result<Resolved, (FaultReason, String)>> + Send>>;
 type Finished = (RequestKey, Result<Result<HttpReply, Failure>, Aborted>);
@@ -170,8 +172,10 @@ impl Connection {
     async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut linger_until = None;
         let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut armed: Option<Instant> = None;
         let mut stopping = false;
         loop {
+            self.write_at_once();
             self.settle();
             self.begin_due_handshake();
             let closed = self.has_said_all();
@@ -194,8 +198,11 @@ impl Connection {
                 .chain(linger_until)
                 .chain(self.stuck_until)
                 .min();
-            if let Some(at) = timeout {
+            if let Some(at) = timeout
+                && !armed.is_some_and(|armed| is_soon_enough(armed, at))
+            {
                 timer.as_mut().reset(at.into());
+                armed = Some(at);
             }
             let reading = !self.input_closed && (self.output_closed || self.wants_bytes());
             let writing = !self.output_closed && self.has_output();
@@ -210,10 +217,11 @@ impl Connection {
                         self.bridge.shutdown(now);
                     }
                 }
-                Some(sent) = self.written_rx.recv() => self.on_sent(sent),
                 Some((key, result)) = self.running.next(), if !self.running.is_empty() => {
                     self.on_finished(key, result);
                 }
+                // Behind what says it, so that it is heard at once.
+                Some(sent) = self.written_rx.recv() => self.on_sent(sent),
                 resolved = found(&mut self.resolving), if self.resolving.is_some() => {
                     self.resolving = None;
                     self.on_resolved(resolved);
@@ -228,6 +236,7 @@ impl Connection {
                 Some(attachment) = next(&mut self.door) => self.on_attachment(attachment),
                 back = returned(&mut self.given), if self.given.is_some() => self.on_returned(back),
                 () = timer.as_mut(), if timeout.is_some() => {
+                    armed = None;
                     let now = clock::now();
                     if self.stuck_until.is_some_and(|until| until <= now) {
                         self.output_closed = true;
@@ -621,6 +630,11 @@ impl Connection {
             self.shared.registry.put_back(id, kept);
         }
     }
+}
+
+/// Whether a timer that fires at `armed` will do for `at`.
+fn is_soon_enough(armed: Instant, at: Instant) -> bool {
+    armed == at || armed < at && armed.saturating_duration_since(clock::now()) <= EARLY_TIMER
 }
 
 /// The address without what may be a secret in it (B-73).

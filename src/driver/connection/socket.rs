@@ -1,5 +1,6 @@
 //! What goes between the client's socket and the bridge.
 
+use std::cell::RefCell;
 use std::io;
 
 use super::super::client::Client;
@@ -10,6 +11,11 @@ use super::{Connection, LINGER};
 const READ_BYTES: usize = 32 * 1024;
 /// Bytes read from one client before others get a turn.
 const READ_TURNS: usize = 4;
+
+thread_local! {
+    /// What is read goes through here. One for all: cleared once, and none of it belongs to an idle stream.
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
+}
 
 impl Connection {
     pub(super) fn wants_bytes(&self) -> bool {
@@ -68,11 +74,23 @@ impl Connection {
         }
     }
 
+    /// Writes what has just been said, without waiting for the system's word that there is room: mostly there is.
+    pub(super) fn write_at_once(&mut self) {
+        let takes = |client: &Client| !client.is_handshaking();
+        let open = !self.output_closed && self.client.as_ref().is_some_and(takes);
+        if open && !self.bridge.output().is_empty() {
+            self.write(Ok(()));
+        }
+    }
+
     pub(super) fn read(&mut self, ready: io::Result<()>) {
         if self.client.as_ref().is_some_and(|c| c.is_handshaking()) {
             return self.handshake(ready);
         }
-        let mut buffer = [0; READ_BYTES];
+        BUFFER.with_borrow_mut(|buffer| self.read_through(ready, buffer));
+    }
+
+    fn read_through(&mut self, ready: io::Result<()>, buffer: &mut [u8]) {
         for _ in 0..READ_TURNS {
             let Some(client) = &mut self.client else {
                 return;
@@ -80,7 +98,7 @@ impl Connection {
             match ready
                 .as_ref()
                 .map_err(|e| io::Error::from(e.kind()))
-                .and_then(|()| client.try_read(&mut buffer))
+                .and_then(|()| client.try_read(buffer))
             {
                 Ok(0) => {
                     self.input_closed = true;
@@ -97,7 +115,7 @@ impl Connection {
                     self.seat.facts().stream.bytes_up += count as u64;
                     self.bridge
                         .handle_client_bytes(&buffer[..count], clock::now());
-                    if count < READ_BYTES || !self.bridge.wants_client_bytes() {
+                    if count < buffer.len() || !self.bridge.wants_client_bytes() {
                         return;
                     }
                 }
