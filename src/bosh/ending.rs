@@ -182,7 +182,6 @@ impl Session {
         }
         self.window.clear();
         self.queue.clear();
-        self.queued_bytes = 0;
         self.events.push_back(Event::Closed(reason));
     }
 }

@@ -24,6 +24,7 @@ mod failing;
 pub mod failure;
 pub mod keys;
 pub mod params;
+mod queue;
 mod receive;
 mod refusal;
 pub mod repair;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::body::{self, Head, RequestKind};
 use super::params::{Granted, Manager};
-use super::session::{CREATION_DUE, OLD_CREATION_DUE, PayloadClass, Phase, Request, Session};
+use super::session::{CREATION_DUE, OLD_CREATION_DUE, Phase, Request, Session};
 use super::window::{Entry, State};
 
 /// Longest pause between two requests on different connections.
@@ -373,7 +373,7 @@ impl Session {
             ack,
             keys,
         };
-        let payload = self.queue.iter().take(count).map(|p| &p.bytes[..]);
+        let payload = std::iter::once(self.queue.oldest(count));
         let (kind, body) = match what {
             Send::Restart => (
                 RequestKind::Restart,
@@ -395,9 +395,7 @@ impl Session {
             }
             RequestKind::Creation | RequestKind::Empty => {}
         }
-        for payload in self.queue.drain(..count) {
-            self.queued_bytes -= payload.bytes.len();
-        }
+        self.queue.remove(count);
         let mut entry = Entry::new(rid, kind, body, now);
         entry.payloads = count;
         Some(entry)
@@ -405,19 +403,8 @@ impl Session {
 
     /// How many queued payloads go into the next body (X-01, T-20).
     fn batch_len(&self) -> usize {
-        let Some(first) = self.queue.front() else {
-            return 0;
-        };
-        if first.class == PayloadClass::Alone {
-            return 1;
-        }
         let room = self.body_limit().saturating_sub(WRAPPER_BYTES);
-        let mut total = first.bytes.len();
-        let more = self.queue.iter().skip(1).take_while(|payload| {
-            total += payload.bytes.len();
-            payload.class == PayloadClass::Together && total <= room
-        });
-        1 + more.count()
+        self.queue.batch(room)
     }
 
     /// Largest body that payloads are gathered into.

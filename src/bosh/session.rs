@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::body::RequestKind;
 use super::close::{Cause, CloseReason};
@@ -14,6 +14,7 @@ use super::ending::{Closing, Drain};
 use super::failure::{Failure, HttpReply};
 use super::keys::{KeyChain, KeySeed};
 use super::params::{Granted, Requested, Rid, Way};
+use super::queue::Queue;
 use super::window::{Entry, RequestKey, State, Window};
 use crate::xml::{Element, Limits};
 
@@ -124,19 +125,13 @@ pub enum Phase {
     Closed,
 }
 
-pub(super) struct Payload {
-    pub(super) bytes: Bytes,
-    pub(super) class: PayloadClass,
-}
-
 /// One BOSH session. See the [module](super) for how to drive it.
 pub struct Session {
     pub(super) options: Options,
     pub(super) phase: Phase,
     pub(super) next_rid: Option<Rid>,
     pub(super) window: Window,
-    pub(super) queue: VecDeque<Payload>,
-    pub(super) queued_bytes: usize,
+    pub(super) queue: Queue,
     pub(super) events: VecDeque<Event>,
     pub(super) aborts: VecDeque<RequestKey>,
     pub(super) granted: Option<Granted>,
@@ -195,7 +190,7 @@ impl fmt::Debug for Session {
         f.debug_struct("Session")
             .field("phase", &self.phase)
             .field("unanswered", &self.window.unanswered())
-            .field("queued_bytes", &self.queued_bytes)
+            .field("queued_bytes", &self.queue.bytes())
             .field("acked", &self.acked)
             .field("cut", &self.cuts.limit())
             .finish_non_exhaustive()
@@ -210,8 +205,7 @@ impl Session {
             phase: Phase::Creating,
             next_rid: Some(options.first_rid),
             window: Window::default(),
-            queue: VecDeque::new(),
-            queued_bytes: 0,
+            queue: Queue::default(),
             events: VecDeque::new(),
             aborts: VecDeque::new(),
             granted: None,
@@ -258,13 +252,14 @@ impl Session {
 
     /// Queues one standalone element for the manager. Only while [`Self::wants_payloads`] should more follow.
     /// [`Event::Confirmed`] counts it once the manager has answered for it.
-    pub fn send(&mut self, payload: Bytes, class: PayloadClass) {
+    pub fn send(&mut self, payload: impl AsRef<[u8]>, class: PayloadClass) {
+        self.send_with(class, |out| out.extend_from_slice(payload.as_ref()));
+    }
+
+    /// The same for what writes itself.
+    pub fn send_with(&mut self, class: PayloadClass, write: impl FnOnce(&mut BytesMut)) {
         if self.phase != Phase::Closed && self.closing.is_none() {
-            self.queued_bytes += payload.len();
-            self.queue.push_back(Payload {
-                bytes: payload,
-                class,
-            });
+            self.queue.push(class, write);
         }
     }
 
@@ -341,7 +336,7 @@ impl Session {
     /// Whether there is room for more payload.
     #[must_use]
     pub fn wants_payloads(&self) -> bool {
-        self.queued_bytes < self.options.buffer_bytes && self.phase != Phase::Closed
+        self.queue.bytes() < self.options.buffer_bytes && self.phase != Phase::Closed
     }
 
     /// Ends the session: everything queued goes first, the last of it inside the terminate request

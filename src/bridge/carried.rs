@@ -3,38 +3,45 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
+use bytes::{Buf as _, BytesMut};
+
 use crate::xml::{Element, escape};
 
 /// What one payload was.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Carried {
     /// It counts in stream management (XEP-0198 section 4).
     counted: bool,
     /// What the client gets back if it is lost; most iqs' answers and errors get nothing.
-    refund: Option<Box<Refund>>,
+    refund: Option<Refund>,
 }
 
-/// Enough of a stanza to return it as an error.
-#[derive(Debug)]
+/// Enough of a stanza to return it as an error; its texts are in [`Pending::texts`], in this order.
+#[derive(Clone, Copy, Debug)]
 struct Refund {
     name: &'static str,
-    id: Option<String>,
-    to: Option<String>,
+    /// Length of its `id`.
+    id: Option<u32>,
+    /// Length of its `to`.
+    to: Option<u32>,
 }
 
 /// Payloads that the session has not confirmed, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     queue: VecDeque<Carried>,
+    /// Of all refunds, one behind the other.
+    texts: BytesMut,
 }
+
+/// An empty buffer that is larger is let go: an idle stream stays small.
+const KEPT_TEXTS: usize = 512;
 
 impl Pending {
     /// A payload was handed to the session.
     pub(super) fn push(&mut self, element: &Element, counted: bool) {
-        self.queue.push_back(Carried {
-            counted,
-            refund: Refund::of(element).map(Box::new),
-        });
+        let refund = self.refund(element);
+        self.queue.push_back(Carried { counted, refund });
     }
 
     /// A payload of our own.
@@ -48,8 +55,17 @@ impl Pending {
     /// The manager has the oldest `payloads`; how many of them count in stream management.
     pub(super) fn confirmed(&mut self, payloads: usize) -> u32 {
         let gone = self.queue.drain(..payloads.min(self.queue.len()));
-        let counted = gone.filter(|c| c.counted).count();
-        u32::try_from(counted).unwrap_or(u32::MAX)
+        let (mut counted, mut length) = (0, 0);
+        for carried in gone {
+            counted += u32::from(carried.counted);
+            length += carried.refund.map_or(0, Refund::length);
+        }
+        let capacity = self.texts.capacity();
+        self.texts.advance(length.min(self.texts.len()));
+        if self.texts.is_empty() && capacity > KEPT_TEXTS {
+            self.texts = BytesMut::new();
+        }
+        counted
     }
 
     /// Payloads not confirmed.
@@ -65,52 +81,72 @@ impl Pending {
     /// Takes everything out; the errors for what is lost. `only`: of the counted stanzas, the oldest so many;
     /// all payloads if `None`.
     pub(super) fn refunds(&mut self, only: Option<usize>) -> Vec<String> {
-        let mut left = only;
+        let mut left = only.unwrap_or(usize::MAX);
         let mut out = Vec::new();
-        for carried in self.queue.drain(..) {
-            if let Some(left) = &mut left {
+        let mut texts = std::mem::take(&mut self.texts);
+        for carried in std::mem::take(&mut self.queue) {
+            let refund = carried.refund.map(|refund| refund.error(&mut texts));
+            if only.is_some() {
                 if !carried.counted {
                     continue;
                 }
-                if *left == 0 {
+                if left == 0 {
                     break;
                 }
-                *left -= 1;
+                left -= 1;
             }
-            if let Some(refund) = carried.refund {
-                out.push(refund.error());
-            }
+            out.extend(refund);
         }
-        self.queue.clear();
         out
     }
-}
 
-impl Refund {
     /// Errors, and answers to iqs, are not returned: nobody waits for what becomes of them.
-    fn of(element: &Element) -> Option<Self> {
-        let kind = element.attr("type");
+    fn refund(&mut self, element: &Element) -> Option<Refund> {
+        if !element.is_stanza() {
+            return None;
+        }
+        let [kind, id, to] = element.attrs(["type", "id", "to"]);
         let name = match (element.local(), kind.as_deref()) {
-            _ if !element.is_stanza() => return None,
             (_, Some("error")) => return None,
             ("message", _) => "message",
             ("presence", _) => "presence",
             ("iq", Some("get" | "set")) => "iq",
             _ => return None,
         };
-        Some(Self {
+        let mut keep = |text: Option<Cow<'_, str>>| {
+            let text = text?;
+            // An element is never so long.
+            let length = u32::try_from(text.len()).ok()?;
+            self.texts.extend_from_slice(text.as_bytes());
+            Some(length)
+        };
+        Some(Refund {
             name,
-            id: element.attr("id").map(Cow::into_owned),
-            to: element.attr("to").map(Cow::into_owned),
+            id: keep(id),
+            to: keep(to),
         })
     }
+}
 
-    /// The stanza error of RFC 6120 section 8.3.
-    fn error(&self) -> String {
+impl Refund {
+    /// Bytes of its texts.
+    fn length(self) -> usize {
+        [self.id, self.to]
+            .into_iter()
+            .flatten()
+            .map(|length| length as usize)
+            .sum()
+    }
+
+    /// The stanza error of RFC 6120 section 8.3; takes its texts off the front of `texts`.
+    fn error(self, texts: &mut BytesMut) -> String {
         let mut out = format!("<{} type='error'", self.name);
-        for (name, value) in [("id", &self.id), ("from", &self.to)] {
-            if let Some(value) = value {
-                out.push_str(&format!(" {name}='{}'", escape::attribute(value)));
+        for (name, length) in [("id", self.id), ("from", self.to)] {
+            if let Some(length) = length {
+                let value = texts.split_to(texts.len().min(length as usize));
+                // They were text when they were put in.
+                let value = String::from_utf8_lossy(&value);
+                out.push_str(&format!(" {name}='{}'", escape::attribute(&value)));
             }
         }
         out.push_str(&format!(

@@ -114,10 +114,7 @@ impl Bridge {
     pub(super) fn send_own(&mut self, stanza: &str) {
         if let Some(session) = &mut self.session {
             self.pending.push_own();
-            session.send(
-                bytes::Bytes::copy_from_slice(stanza.as_bytes()),
-                PayloadClass::Together,
-            );
+            session.send(stanza, PayloadClass::Together);
         }
     }
 

@@ -252,11 +252,12 @@ impl Bridge {
             .peer
             .as_ref()
             .and_then(|peer| peer.accepted.lang.as_deref());
-        let mut payload = BytesMut::with_capacity(element.len() + 64);
-        element.write_for_body(lang, &mut payload);
         if let Some(session) = &mut self.session {
             self.pending.push(element, counted);
-            session.send(payload.freeze(), class);
+            session.send_with(class, |out| {
+                out.reserve(element.len() + 64);
+                element.write_for_body(lang, out);
+            });
         }
     }
 
@@ -282,7 +283,7 @@ impl Bridge {
         self.asked_inline = asked;
         if let Some(session) = &mut self.session {
             self.pending.push_own();
-            session.send(bytes.into(), PayloadClass::Alone);
+            session.send(bytes, PayloadClass::Alone);
         }
     }
 

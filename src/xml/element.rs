@@ -194,8 +194,26 @@ impl Element {
     pub(super) fn redundant_declaration(&self, rest: &[u8]) -> Option<(usize, usize)> {
         let Span { start, end } = self.facts.xmlns?;
         let offset = self.bytes.len() - rest.len();
-        let declared = self.raw_attr("xmlns")?;
-        (declared == ns::CLIENT).then(|| (start - offset, end - offset))
+        let (quote, declared) = self.bytes.get(start..end)?.split_last()?;
+        let value = memchr::memchr(*quote, declared)? + 1;
+        let raw = std::str::from_utf8(&declared[value..]).ok()?;
+        (escape::unescape_attribute(raw) == ns::CLIENT).then(|| (start - offset, end - offset))
+    }
+
+    /// As [`Self::attr`], for several at once.
+    #[must_use]
+    pub fn attrs<const N: usize>(&self, locals: [&str; N]) -> [Option<Cow<'_, str>>; N] {
+        let mut values = [const { None }; N];
+        let Some(Token::Start { tag, .. }) = Walk::new(&self.bytes).next() else {
+            return values;
+        };
+        for attribute in tag.attributes().filter(|a| a.name != "xmlns") {
+            let found = locals.iter().position(|local| attribute.name == *local);
+            if let Some(value) = found.and_then(|at| values.get_mut(at)) {
+                *value = Some(escape::unescape_attribute(attribute.raw));
+            }
+        }
+        values
     }
 
     fn raw_attr(&self, name: &str) -> Option<Cow<'_, str>> {
