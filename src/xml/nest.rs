@@ -199,15 +199,25 @@ impl Nest {
         if self.declarations.len() >= limits.max_attributes.saturating_add(limits.max_depth) {
             return Err(XmlError::TooManyAttributes);
         }
-        let namespace = value(bytes, attribute.value, attribute.plain);
-        match (prefix.of(bytes), &*namespace) {
-            (b"xml", ns::XML) => {}
-            (b"xml" | b"xmlns", _) | (_, ns::XML | ns::XMLNS) => return Err(RESERVED),
-            (b"", _) => {}
-            (_, "") => return Err(XmlError::NotWellFormed("prefix declared empty")),
+        let unescaped;
+        let namespace = if attribute.plain {
+            attribute.value.of(bytes)
+        } else {
+            unescaped = value(bytes, attribute.value, false);
+            unescaped.as_bytes()
+        };
+        let is = |name: &str| namespace == name.as_bytes();
+        match prefix.of(bytes) {
+            b"xml" if is(ns::XML) => {}
+            b"xml" | b"xmlns" => return Err(RESERVED),
+            _ if is(ns::XML) || is(ns::XMLNS) => return Err(RESERVED),
+            b"" => {}
+            _ if namespace.is_empty() => {
+                return Err(XmlError::NotWellFormed("prefix declared empty"));
+            }
             _ => {}
         }
-        let streams = namespace == ns::STREAMS;
+        let streams = is(ns::STREAMS);
         self.declarations.push(Declaration {
             prefix,
             value: attribute.value,

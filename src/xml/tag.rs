@@ -221,9 +221,20 @@ impl TagScan {
     /// Reads on in a name up to its end: the first byte that can be no part of it.
     fn run_name(&mut self, bytes: &[u8], at: &mut usize) -> Result<Option<Name>, XmlError> {
         const BAD_NAME: XmlError = XmlError::NotWellFormed("bad name");
-        while let Some(byte) = bytes.get(*at).copied() {
-            visit(1);
+        loop {
             let part_starts = *at == self.from || self.colon.is_some_and(|colon| colon + 1 == *at);
+            if !part_starts {
+                // Most of a name is of the plainest kind.
+                let rest = bytes.get(*at..).unwrap_or_default();
+                let run = rest.iter().position(|b| !is_name_byte(*b));
+                let run = run.unwrap_or(rest.len());
+                visit(run);
+                *at += run;
+            }
+            let Some(byte) = bytes.get(*at).copied() else {
+                return Ok(None);
+            };
+            visit(1);
             if byte.is_ascii() {
                 let c = char::from(byte);
                 if is_name_byte(byte) {
@@ -257,10 +268,20 @@ impl TagScan {
                 *at += len;
             }
         }
-        Ok(None)
     }
 }
 
-const fn is_name_byte(byte: u8) -> bool {
-    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.')
+static NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] =
+            matches!(byte as u8, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.');
+        byte += 1;
+    }
+    table
+};
+
+fn is_name_byte(byte: u8) -> bool {
+    NAME[usize::from(byte)]
 }

@@ -258,19 +258,24 @@ impl Framer {
                 .or(self.former_root.as_ref())
                 .map_or(b"", |name| name),
         };
+        let wanted = expected.get(compared..).unwrap_or_default();
+        let there = bytes.get(self.at..).unwrap_or_default();
+        let both = wanted.len().min(there.len());
+        visit(both);
+        if wanted[..both] != there[..both] {
+            return Err(XmlError::NotWellFormed(
+                "end tag does not match its start tag",
+            ));
+        }
+        compared += both;
+        self.at += both;
         let mut done = false;
         while let Some(byte) = bytes.get(self.at).copied().filter(|_| !done) {
             visit(1);
-            match expected.get(compared) {
-                Some(wanted) if *wanted == byte => compared += 1,
-                Some(_) => {
-                    return Err(XmlError::NotWellFormed(
-                        "end tag does not match its start tag",
-                    ));
-                }
-                None if byte == b'>' => done = true,
-                None if is_space(byte) => {}
-                None => {
+            match byte {
+                b'>' => done = true,
+                _ if is_space(byte) => {}
+                _ => {
                     return Err(XmlError::NotWellFormed(
                         "end tag does not match its start tag",
                     ));
