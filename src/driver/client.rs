@@ -286,6 +286,8 @@ impl Client {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Poll;
+
     use super::*;
 
     /// T-36: what a client gets leaves at once.
@@ -329,6 +331,33 @@ mod tests {
         }
         let path = Path::new("/s").into();
         assert!(Peer::Unix { path, uid: 1 }.is_loopback());
+    }
+
+    /// A short read takes all there is: the next one waits for the system's word, which comes for more bytes and for
+    /// the end, also for one that was there before.
+    #[tokio::test]
+    async fn a_short_read_is_not_followed_by_one_in_vain() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut ours = Client::from(ours);
+        let mut buffer = [0; 16];
+        for text in ["one", "and two"] {
+            theirs.write_all(text.as_bytes()).await.unwrap();
+            ours.readable().await.unwrap();
+            let count = ours.try_read(&mut buffer).unwrap();
+            assert_eq!(&buffer[..count], text.as_bytes());
+            let mut ready = std::pin::pin!(ours.readable());
+            let polled = std::future::poll_fn(|cx| Poll::Ready(ready.as_mut().poll(cx))).await;
+            assert!(polled.is_pending(), "behind {text:?}");
+        }
+        // As much as there is room for: there may be more.
+        theirs.write_all(&[b'x'; 17]).await.unwrap();
+        ours.readable().await.unwrap();
+        assert_eq!(ours.try_read(&mut buffer).unwrap(), 16);
+        ours.readable().await.unwrap();
+        drop(theirs);
+        assert_eq!(ours.try_read(&mut buffer).unwrap(), 1);
+        ours.readable().await.unwrap();
+        assert_eq!(ours.try_read(&mut buffer).unwrap(), 0);
     }
 
     /// More than the system buffers, both ways, to the end.

@@ -1,5 +1,6 @@
 //! One task per client: reads, writes, exchanges and one timer in a single `select!`.
 
+mod alarm;
 mod handover;
 mod options;
 mod secure;
@@ -13,6 +14,7 @@ use futures_util::future::{AbortHandle, Abortable, Aborted};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::alarm::is_soon_enough;
 use self::handover::{next, returned};
 use self::options::bridge_options;
 pub(crate) use self::options::{element_limits, features_filter};
@@ -36,8 +38,6 @@ use crate::stream::error::FaultReason;
 const LINGER: Duration = Duration::from_secs(5);
 /// The same when the sidecar stops: one client that is slow must not take up all the time there is (S-47).
 const LINGER_STOPPING: Duration = Duration::from_secs(1);
-/// A timer that fires at most so early is left as it is: moving it to an earlier time later on wakes the runtime up.
-const EARLY_TIMER: Duration = Duration::from_millis(20);
 type Resolving =
     std::pin::Pin<Box<dyn Future<Output = Result<Resolved, (FaultReason, String)>> + Send>>;
 type Finished = (RequestKey, Result<Result<HttpReply, Failure>, Aborted>);
@@ -630,11 +630,6 @@ impl Connection {
             self.shared.registry.put_back(id, kept);
         }
     }
-}
-
-/// Whether a timer that fires at `armed` will do for `at`.
-fn is_soon_enough(armed: Instant, at: Instant) -> bool {
-    armed == at || armed < at && armed.saturating_duration_since(clock::now()) <= EARLY_TIMER
 }
 
 /// The address without what may be a secret in it (B-73).

@@ -218,6 +218,9 @@ fn elements_of_our_own_can_be_read_back() {
         (iq.attr("none"), iq.attr("xmlns"), iq.lang()),
         (None, None, None)
     );
+    let [none, id, xmlns, kind] = iq.attrs(["none", "id", "xmlns", "type"]);
+    assert_eq!((none, id.as_deref()), (None, Some("a&b")));
+    assert_eq!((xmlns, kind.as_deref()), (None, Some("result")));
     assert_eq!(iq.text().as_deref(), Some("x<y>!"));
     assert!(
         Element::parse("<a/><b/>").is_err()
