@@ -92,7 +92,7 @@ fn bodies_for_prosody_over_tls() {
         assert_eq!(batch.body.len() > 50_000, whole, "{attributes}, {https}");
         if !whole {
             // The head of the request has its place beside it.
-            assert!((6_000..=7_168).contains(&batch.body.len()));
+            assert!((7_000..=7_680).contains(&batch.body.len()));
         }
     }
 }
