@@ -76,7 +76,7 @@ struct Arguments {
     /// One small round with the embedded server; writes nothing.
     #[arg(long)]
     short: bool,
-    /// Interleaved rounds.
+    /// Interleaved rounds; with 0, and --no-extremes, idle sessions are all that is measured.
     #[arg(long, default_value_t = 7)]
     rounds: usize,
     /// Rounds with idle sessions, a minute and a half each.
@@ -85,6 +85,9 @@ struct Arguments {
     /// Idle sessions in each, at least 100.
     #[arg(long, default_value_t = 1000)]
     sessions: usize,
+    /// Lets every idle session poll once before its processor time is taken, which takes a minute more a round.
+    #[arg(long)]
+    settle: bool,
     /// Which servers: prosody, embedded. The first is judged and plotted.
     #[arg(long, value_delimiter = ',', default_value = "prosody,embedded")]
     servers: Vec<String>,
@@ -227,6 +230,7 @@ impl Bench {
             let rest = Rest {
                 sessions: arguments.sessions.max(100),
                 watch: Duration::from_secs(5),
+                settle: arguments.settle,
             };
             self.runtime.block_on(async {
                 let mut subjects = self.idle_subjects(&stage)?;

@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::{AbortHandle, Abortable, Aborted};
+use futures_util::future::{AbortHandle, Abortable, Aborted, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -65,18 +65,18 @@ pub(super) struct Shared {
     pub(super) local_tls: Option<Arc<LocalTls>>,
 }
 
-/// Serves one client until both its stream and its session are over.
-pub(super) async fn serve(
+/// Serves one client until both its stream and its session are over. The future is small: an idle session lives in it.
+pub(super) fn serve(
     client: Client,
     peer: Peer,
     shared: Arc<Shared>,
     stop: watch::Receiver<bool>,
-) {
+) -> impl Future<Output = ()> + Send {
     let bridge = Bridge::new(bridge_options(&shared, &peer), clock::now());
     let (written_tx, written_rx) = mpsc::unbounded_channel();
     let changes = shared.watch.changes();
     let seat = shared.board.seat(peer.to_string(), clock::now());
-    let connection = Connection {
+    let connection = Box::new(Connection {
         bridge,
         changes,
         client: Some(client),
@@ -103,8 +103,8 @@ pub(super) async fn serve(
         told: ("", (0, 0)),
         flying: Vec::new(),
         ticket: None,
-    };
-    connection.run(stop).await;
+    });
+    connection.run(stop)
 }
 
 /// 64 bits from the operating system. Without them nothing is safe to start, so the task ends.
@@ -169,7 +169,7 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    async fn run(mut self: Box<Self>, mut stop: watch::Receiver<bool>) {
         let mut linger_until = None;
         let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
         let mut armed: Option<Instant> = None;
@@ -516,7 +516,7 @@ impl Connection {
         self.aborts.push((key, handle));
         let exchange = Abortable::new(exchange, registration);
         self.running
-            .push(Box::pin(async move { (key, exchange.await) }));
+            .push(Box::pin(exchange.map(move |result| (key, result))));
     }
 
     /// Has a second connection opened ahead of need (T-37): what the client says next then leaves at once, in order,
@@ -608,7 +608,7 @@ impl Connection {
     }
 
     /// The last thing a connection does.
-    fn end(mut self) {
+    fn end(mut self: Box<Self>) {
         self.close_door();
         if let Some(manager) = &self.manager {
             let (way, longest) = self.bridge.learnt();

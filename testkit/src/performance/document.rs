@@ -207,7 +207,8 @@ validation, repeats or a local stream, with bodies of up to 64 KiB; its processo
 included, while xbosh's is that of the sidecar alone. All take turns in every round, in front of a server started for that round. \
 Every receiver checks that each message came once, in order and unchanged. Bulk messages are written as fast as they are \
 taken. Memory per session is what a process grew by from its first idle session to its last, divided; idle processor time is \
-taken over one whole `wait` of 55 s, in which every session polls once.
+taken over one whole `wait` of 55 s, in which every session polls once; with `--settle` each has done so once before, and \
+xbosh has closed the second connections of their logins.
 ";
 
 fn groups(results: &Results, metric: Metric) -> Vec<(String, Vec<Option<Spread>>)> {

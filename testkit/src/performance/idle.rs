@@ -16,6 +16,9 @@ pub struct Rest {
     pub sessions: usize,
     /// How long one idle session is watched.
     pub watch: Duration,
+    /// Whether every session polls once before processor time is taken: what its login has left behind, a second
+    /// connection above all, is closed by then.
+    pub settle: bool,
 }
 
 /// One interval between looks at a process that comes to rest.
@@ -43,6 +46,9 @@ pub async fn round(
 
     // Every session has one request that is held and sent again in this time.
     let period = Duration::from_secs(WAIT);
+    if rest.settle {
+        sleep(period).await;
+    }
     let before = spent(subjects)?;
     sleep(period).await;
     let after = spent(subjects)?;
