@@ -49,6 +49,16 @@ async fn posts_beyond(cm: &Cm, count: usize) -> Vec<xbosh_testkit::cm::Post> {
     }
 }
 
+/// The task of a client, which is mostly idle, has room for no more than its stream needs.
+#[test]
+fn an_idle_client_is_small() {
+    fn size<A, B, C, D, F>(_: impl Fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+    let task = size(super::connection::serve);
+    assert!(task < 2 * 1024, "{task} bytes");
+}
+
 /// T-32: after a sleep the held poll goes out again at once, the same bytes on a new connection.
 #[tokio::test]
 async fn t32_sleep_renews_the_held_poll() {

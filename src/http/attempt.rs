@@ -1,6 +1,9 @@
 //! One request on one HTTP/1.1 connection.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -53,11 +56,15 @@ pub(super) async fn attempt(
     }));
     let (request, said) = pool.request(body, live);
     let result = {
-        let mut reply = std::pin::pin!(live.sender.send_request(request));
+        let mut reply = pin!(live.send(request));
+        let mut driven = poll_fn(|cx| {
+            live.drive(cx);
+            reply.as_mut().poll(cx)
+        });
         tokio::select! {
             biased;
-            result = &mut reply => Some(result),
-            Ok(()) = &mut told => Some(reply.await),
+            result = &mut driven => Some(result),
+            Ok(()) = &mut told => Some(driven.await),
             () = tokio::time::sleep(limit) => None,
         }
     };
@@ -121,6 +128,13 @@ impl Guard {
         }
     }
 
+    /// Reads on, for a reply's body.
+    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Some(connection) = &mut self.connection {
+            connection.drive(cx);
+        }
+    }
+
     pub(super) fn keep(&mut self) {
         if self.reusable
             && let Some(connection) = self.connection.take()
@@ -134,7 +148,6 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         if let Some(connection) = &self.connection {
-            connection.abort();
             self.pool.kept.end(&connection.place);
         }
     }

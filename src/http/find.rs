@@ -10,7 +10,7 @@ use super::live::Live;
 use super::lock;
 use super::multiplex::{Multiplexed, Room, Slot, settled};
 use super::pool::Pool;
-use super::sharing::{Made, Opened, Step, Want};
+use super::sharing::{Made, Making, Opened, Step, Want};
 use crate::bosh::failure::Failure;
 use crate::connect::{self, Protocol};
 
@@ -38,7 +38,7 @@ impl Pool {
         since: Option<Instant>,
         not: Option<Weak<Multiplexed>>,
     ) -> Result<Found, Failure> {
-        if !new && let Some((connection, idle)) = self.kept.checkout().await {
+        if !new && let Some((connection, idle)) = self.kept.checkout() {
             return Ok(Found::Kept(connection, idle));
         }
         let Some(group) = &self.group else {
@@ -183,13 +183,14 @@ impl Pool {
         }
     }
 
-    /// A new connection, which need not outlive the session that it is opened for.
-    pub(super) fn opening(&self) -> impl Future<Output = Result<Made, Failure>> + Send + 'static {
+    /// A new connection, which need not outlive the session that it is opened for. Boxed, since what a request waits for
+    /// mostly is its reply.
+    pub(super) fn opening(&self) -> Making {
         let connector = self.connector.clone();
         let url = self.target.url.clone();
         let authority = self.authority.clone();
         let answered = self.answered();
-        async move {
+        Box::pin(async move {
             let made = connector.connect(&url).await;
             let made = made.map_err(connect::ConnectError::into_failure)?;
             let peer = Peer {
@@ -207,6 +208,6 @@ impl Pool {
                     .map(Made::Many)
                     .map_err(|error| peer.reset(&error, false)),
             }
-        }
+        })
     }
 }

@@ -44,19 +44,9 @@ struct Idle {
 
 impl Kept {
     /// The newest idle connection that is still good, and since when it was idle.
-    pub(super) async fn checkout(&self) -> Option<(Live, Instant)> {
-        loop {
-            let Idle {
-                mut connection,
-                since,
-            } = self.lock_idle().pop()?;
-            // Just behind a reply the connection's task may not be done with it yet.
-            let good = connection.sender.is_ready() || connection.sender.ready().await.is_ok();
-            if good {
-                return Some((connection, since));
-            }
-            self.note_close(since);
-        }
+    pub(super) fn checkout(&self) -> Option<(Live, Instant)> {
+        let Idle { connection, since } = self.lock_idle().pop()?;
+        Some((connection, since))
     }
 
     /// A connection was given back, and then found closed.
@@ -81,10 +71,12 @@ impl Kept {
     }
 
     /// Keeps a connection whose exchange is over.
-    pub(super) fn put_back(&self, connection: Live) {
-        let lost = connection.place.is_lost();
-        if lost || connection.sender.is_closed() || self.closes_silently() {
+    pub(super) fn put_back(&self, mut connection: Live) {
+        if connection.place.is_lost() || self.closes_silently() {
             return;
+        }
+        if !connection.is_good() {
+            return self.note_close(Instant::now());
         }
         let mut idle = self.lock_idle();
         if idle.len() + lock(&self.busy).len() < MAX_KEPT {
@@ -137,9 +129,9 @@ impl Kept {
     fn lock_idle(&self) -> MutexGuard<'_, Vec<Idle>> {
         let mut idle = lock(&self.idle);
         let now = Instant::now();
-        idle.retain(|kept| {
+        idle.retain_mut(|kept| {
             let age = now.saturating_duration_since(kept.since);
-            let closed = kept.connection.sender.is_closed();
+            let closed = !kept.connection.is_good();
             if closed && age < EARLY {
                 self.note_close(kept.since);
             }

@@ -1,15 +1,18 @@
 //! One HTTP/1.1 connection, and where it stands in the network.
 
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Waker};
 
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::task::AbortHandle;
 
 use super::wire::{Observed, Progress, WireBody};
-use crate::connect::{Connection, Login, Upstream};
+use crate::connect::{Connection, Io, Login, Upstream};
 
 /// Read buffer of a connection; also bounds the head of a reply.
 pub(super) const BUFFER: usize = 64 * 1024;
@@ -39,11 +42,16 @@ impl Place {
     }
 }
 
-/// A connection without a request in flight, or with just one.
+type Driven = http1::Connection<TokioIo<Observed<Box<dyn Io>>>, WireBody>;
+
+/// A connection without a request in flight, or with just one. Dropping it closes it, whatever is under way.
+///
+/// It has no task of its own: whoever waits for the reply drives it, so that no reply is handed from task to task.
 pub(super) struct Live {
-    pub(super) sender: SendRequest<WireBody>,
+    sender: SendRequest<WireBody>,
+    /// `None` once it is closed.
+    driven: Option<Box<Driven>>,
     pub(super) progress: Arc<Progress>,
-    task: AbortHandle,
     pub(super) upstream: Option<Arc<Upstream>>,
     /// Who we are to the proxy, in each request (P-05).
     pub(super) login: Option<Arc<Login>>,
@@ -60,16 +68,14 @@ impl Live {
         let place = Place::new(made.local);
         let certificate = made.certificate;
         async move {
-            let (sender, connection) = http1::Builder::new()
+            let (sender, driven) = http1::Builder::new()
                 .max_buf_size(BUFFER)
                 .handshake(io)
                 .await?;
-            // Errors of the connection reach the request on it; an idle one has nobody to tell.
-            let task = tokio::spawn(async move { drop(connection.await) }).abort_handle();
             Ok(Self {
                 sender,
+                driven: Some(Box::new(driven)),
                 progress,
-                task,
                 login,
                 upstream: upstream.map(Arc::new),
                 place,
@@ -78,8 +84,27 @@ impl Live {
         }
     }
 
-    /// Closes it now, whatever is under way.
-    pub(super) fn abort(&self) {
-        self.task.abort();
+    /// Begins a request. The reply comes while [`Self::drive`] is called.
+    pub(super) fn send(
+        &mut self,
+        request: Request<WireBody>,
+    ) -> impl Future<Output = hyper::Result<Response<Incoming>>> + use<> {
+        self.sender.send_request(request)
+    }
+
+    /// Writes and reads as far as that goes without waiting.
+    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Some(driven) = &mut self.driven
+            // Errors reach the request under way; an idle connection has nobody to tell.
+            && Pin::new(driven).poll(cx).is_ready()
+        {
+            self.driven = None;
+        }
+    }
+
+    /// Whether it can take a request: nothing came that nobody asked for, and no end (T-31). Never waits.
+    pub(super) fn is_good(&mut self) -> bool {
+        self.drive(&mut Context::from_waker(Waker::noop()));
+        self.driven.is_some() && self.sender.is_ready()
     }
 }

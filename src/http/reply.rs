@@ -85,11 +85,17 @@ impl Body for PooledBody {
         if self.size_hint().lower() > self.left {
             return Poll::Ready(Some(Err(BodyError::TooLarge)));
         }
-        let polled = match &mut self.incoming {
-            Source::Http1(incoming) => Pin::new(incoming)
-                .poll_frame(cx)
-                .map(|frame| frame.map(|frame| frame.map_err(BodyError::Broken))),
-            Source::Http2(streamed) => streamed
+        let this = &mut *self;
+        let polled = match (&mut this.incoming, &mut this.guard) {
+            (Source::Http1(incoming), guard) => {
+                if let Hold::Connection(guard) = guard {
+                    guard.drive(cx);
+                }
+                Pin::new(incoming)
+                    .poll_frame(cx)
+                    .map(|frame| frame.map(|frame| frame.map_err(BodyError::Broken)))
+            }
+            (Source::Http2(streamed), _) => streamed
                 .poll(cx)
                 .map(|data| data.map(|data| data.map(Frame::data).map_err(BodyError::Reset))),
         };

@@ -23,6 +23,9 @@ pub(super) enum Made {
     Many(Arc<Multiplexed>),
 }
 
+/// A connection being made.
+pub(super) type Making = Pin<Box<dyn Future<Output = Result<Made, Failure>> + Send>>;
+
 /// What an opening that several wait for came to.
 #[derive(Clone)]
 pub(super) enum Opened {

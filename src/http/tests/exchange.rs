@@ -222,6 +222,66 @@ async fn fresh_means_new() {
     assert!(result.is_ok());
 }
 
+/// A session at rest is a held request: it keeps no room for what only others need.
+#[tokio::test]
+async fn an_idle_session_is_small() {
+    let peer = Peer::new().await;
+    let client = client(peer.url(), &direct());
+    let held = size_of_val(&client.exchange(ask()));
+    assert!(held < 5 * 1024, "{held} bytes for a held request");
+}
+
+/// T-31: nobody is woken by the end of a connection that is idle; it is seen when the next request wants one.
+#[tokio::test]
+async fn t31_an_idle_connection_that_ends_is_not_used() {
+    let peer = Peer::new().await;
+    let client = client(peer.url(), &direct());
+    let reply = counted("x");
+    let (result, conn) = tokio::join!(client.exchange(ask()), peer.answer(&reply));
+    assert!(result.is_ok());
+    assert!(!client.pool.kept.is_empty());
+    conn.finish().await;
+    let seen = async {
+        while !client.pool.kept.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), seen)
+        .await
+        .unwrap();
+    let count = Count::default();
+    let (result, _new) = tokio::join!(client.exchange(ask_counted(&count)), peer.answer(&reply));
+    assert!(result.is_ok());
+    assert_eq!(count.get(), 1);
+}
+
+/// What an idle connection says without being asked is no reply to the next request.
+#[tokio::test]
+async fn unasked_bytes_spoil_a_connection() {
+    let peer = Peer::new().await;
+    let client = client(peer.url(), &direct());
+    let twice = [counted("x"), counted("forged")].concat();
+    let (result, mut conn) = tokio::join!(client.exchange(ask()), peer.answer(&twice));
+    assert_eq!(result.unwrap().body, "x");
+    assert!(client.pool.kept.is_empty());
+    assert!(conn.closed().await);
+    let reply = counted("y");
+    let (result, mut conn) = tokio::join!(client.exchange(ask()), peer.answer(&reply));
+    assert!(result.is_ok());
+    conn.send(&counted("forged")).await;
+    let seen = async {
+        while !client.pool.kept.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), seen)
+        .await
+        .unwrap();
+    let reply = counted("z");
+    let (result, _new) = tokio::join!(client.exchange(ask()), peer.answer(&reply));
+    assert_eq!(result.unwrap().body, "z");
+}
+
 /// T-31: a kept connection is used up to 30 s, not later.
 #[tokio::test]
 async fn t31_idle_connections_age() {
