@@ -78,7 +78,8 @@ impl Connection {
     pub(super) fn write_at_once(&mut self) {
         let takes = |client: &Client| !client.is_handshaking();
         let open = !self.output_closed && self.client.as_ref().is_some_and(takes);
-        if open && !self.bridge.output().is_empty() {
+        // A last word comes behind what the log has to say about it.
+        if open && !self.bridge.is_client_closed() && !self.bridge.output().is_empty() {
             self.write(Ok(()));
         }
     }
