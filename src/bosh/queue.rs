@@ -8,6 +8,8 @@ use super::session::PayloadClass;
 
 /// An empty buffer that is larger is let go: an idle session stays small.
 const KEPT_BUFFER: usize = 1024;
+/// Places kept for payloads while there are none.
+const KEPT_PAYLOADS: usize = 16;
 
 #[derive(Clone, Copy, Debug)]
 struct Payload {
@@ -86,9 +88,6 @@ impl Queue {
         *self = Self::default();
     }
 }
-
-/// Places kept for payloads while there are none.
-const KEPT_PAYLOADS: usize = 16;
 
 #[cfg(test)]
 mod tests {

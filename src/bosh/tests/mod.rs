@@ -3,6 +3,7 @@
 mod acks;
 mod closing;
 mod creation;
+mod doubts;
 mod faults;
 mod flow;
 mod managers;
@@ -23,6 +24,12 @@ use super::{
 use crate::xml::Limits;
 
 pub(super) const FIRST: u64 = 1_000_000;
+
+/// Prosody's grant.
+pub(super) const PROSODY: &str =
+    "wait='55' requests='2' hold='1' inactivity='60' polling='5' ver='1.6' authid='s1'";
+/// What it says of a request or a session that it does not know.
+pub(super) const GONE: &str = "<body xmlns='http://jabber.org/protocol/httpbind' type='terminate' condition='item-not-found'/>";
 
 pub(super) fn requested() -> Requested {
     Requested {

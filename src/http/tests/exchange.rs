@@ -231,6 +231,18 @@ async fn an_idle_session_is_small() {
     assert!(held < 5 * 1024, "{held} bytes for a held request");
 }
 
+/// What an idle connection's peer did has been seen.
+async fn until_none_is_kept(client: &SessionClient) {
+    let seen = async {
+        while !client.pool.kept.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), seen)
+        .await
+        .unwrap();
+}
+
 /// T-31: nobody is woken by the end of a connection that is idle; it is seen when the next request wants one.
 #[tokio::test]
 async fn t31_an_idle_connection_that_ends_is_not_used() {
@@ -241,14 +253,7 @@ async fn t31_an_idle_connection_that_ends_is_not_used() {
     assert!(result.is_ok());
     assert!(!client.pool.kept.is_empty());
     conn.finish().await;
-    let seen = async {
-        while !client.pool.kept.is_empty() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), seen)
-        .await
-        .unwrap();
+    until_none_is_kept(&client).await;
     let count = Count::default();
     let (result, _new) = tokio::join!(client.exchange(ask_counted(&count)), peer.answer(&reply));
     assert!(result.is_ok());
@@ -269,14 +274,7 @@ async fn unasked_bytes_spoil_a_connection() {
     let (result, mut conn) = tokio::join!(client.exchange(ask()), peer.answer(&reply));
     assert!(result.is_ok());
     conn.send(&counted("forged")).await;
-    let seen = async {
-        while !client.pool.kept.is_empty() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), seen)
-        .await
-        .unwrap();
+    until_none_is_kept(&client).await;
     let reply = counted("z");
     let (result, _new) = tokio::join!(client.exchange(ask()), peer.answer(&reply));
     assert_eq!(result.unwrap().body, "z");
