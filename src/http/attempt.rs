@@ -9,11 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Response;
 
-use super::live::Live;
+use super::live::{Exchanging, Live};
 use super::pool::Pool;
 use super::reply::{PooledBody, name_gzip};
 use super::wire::OnWritten;
-use crate::bosh::failure::{Failure, FailureKind};
+use crate::bosh::failure::Failure;
 
 /// Time for a request to be written, besides the time its size takes.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
@@ -39,26 +39,35 @@ pub(super) async fn attempt(
     body: Bytes,
     written: OnWritten,
 ) -> Result<Response<PooledBody>, Broken> {
-    let mut guard = Guard::new(connection, Arc::clone(pool));
-    let Some(live) = guard.connection.as_mut() else {
-        return Err(Broken::internal());
-    };
     let limit = write_limit(&body);
     let (tell, mut told) = tokio::sync::oneshot::channel();
-    let upstream = live.upstream.clone();
-    let login = live.login.clone();
-    let progress = Arc::clone(&live.progress);
+    let upstream = connection.about.upstream.clone();
+    let login = connection.about.login.clone();
+    let progress = Arc::clone(&connection.about.progress);
     let before = progress.counts();
     progress.arm(Box::new(move || {
         written();
         // The waiting side may be gone.
         let _ = tell.send(());
     }));
-    let (request, said) = pool.request(body, live);
+    let broken = |error: &hyper::Error| {
+        let after = progress.counts();
+        let back = progress.disarm();
+        Broken {
+            failure: pool
+                .peer(upstream.as_deref())
+                .broken(error, after.0 > before.0),
+            untouched: (after.1 == before.1).then(|| back.unwrap_or_else(|| Box::new(|| {}))),
+        }
+    };
+    let mut exchanging = connection.begin().await.map_err(|error| broken(&error))?;
+    let (request, said) = pool.request(body, &exchanging.about);
+    let reply = exchanging.send(request);
+    let mut guard = Guard::new(exchanging, Arc::clone(pool));
     let result = {
-        let mut reply = pin!(live.send(request));
+        let mut reply = pin!(reply);
         let mut driven = poll_fn(|cx| {
-            live.drive(cx);
+            guard.drive(cx);
             reply.as_mut().poll(cx)
         });
         tokio::select! {
@@ -68,59 +77,35 @@ pub(super) async fn attempt(
             () = tokio::time::sleep(limit) => None,
         }
     };
-    let after = progress.counts();
-    let sent = after.0 > before.0;
-    match result {
-        Some(Ok(response)) => {
-            // A reply may come before the request was written whole: then there is no second use.
-            guard.reusable = progress.disarm().is_none();
-            pool.learn(response.headers());
-            let (mut head, incoming) = response.into_parts();
-            name_gzip(&mut head.headers);
-            let mut body = PooledBody::on_connection(incoming, guard, pool.max_response_bytes);
-            body.upstream = upstream;
-            body.login = login.map(|login| (login, said));
-            Ok(Response::from_parts(head, body))
-        }
-        Some(Err(error)) => {
-            let answered = after.1 > before.1;
-            let back = progress.disarm();
-            Err(Broken {
-                failure: pool.peer(upstream.as_deref()).broken(&error, sent),
-                untouched: (!answered).then(|| back.unwrap_or_else(|| Box::new(|| {}))),
-            })
-        }
-        None => Err(Broken {
+    let Some(result) = result else {
+        let sent = progress.counts().0 > before.0;
+        return Err(Broken {
             failure: pool.peer(upstream.as_deref()).stuck(sent),
             untouched: None,
-        }),
-    }
-}
-
-impl Broken {
-    fn internal() -> Self {
-        let text = "a connection was used twice, which is a bug in xbosh".to_owned();
-        Self {
-            failure: Failure {
-                kind: FailureKind::Internal,
-                text,
-                sent: false,
-            },
-            untouched: None,
-        }
-    }
+        });
+    };
+    let response = result.map_err(|error| broken(&error))?;
+    // A reply may come before the request was written whole: then there is no second use.
+    guard.reusable = progress.disarm().is_none();
+    pool.learn(response.headers());
+    let (mut head, incoming) = response.into_parts();
+    name_gzip(&mut head.headers);
+    let mut body = PooledBody::on_connection(incoming, guard, pool.max_response_bytes);
+    body.upstream = upstream;
+    body.login = login.map(|login| (login, said));
+    Ok(Response::from_parts(head, body))
 }
 
 /// Closes the connection unless its exchange came to a good end (B-51: an abort must be seen by the peer).
 pub(super) struct Guard {
-    connection: Option<Live>,
+    connection: Option<Exchanging>,
     reusable: bool,
     pool: Arc<Pool>,
 }
 
 impl Guard {
-    fn new(connection: Live, pool: Arc<Pool>) -> Self {
-        pool.kept.begin(&connection.place);
+    fn new(connection: Exchanging, pool: Arc<Pool>) -> Self {
+        pool.kept.begin(&connection.about.place);
         Self {
             connection: Some(connection),
             reusable: false,
@@ -139,8 +124,10 @@ impl Guard {
         if self.reusable
             && let Some(connection) = self.connection.take()
         {
-            self.pool.kept.end(&connection.place);
-            self.pool.kept.put_back(connection);
+            self.pool.kept.end(&connection.about.place);
+            if !connection.about.place.is_lost() {
+                self.pool.kept.put_back(connection.rest());
+            }
         }
     }
 }
@@ -148,7 +135,7 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         if let Some(connection) = &self.connection {
-            self.pool.kept.end(&connection.place);
+            self.pool.kept.end(&connection.about.place);
         }
     }
 }

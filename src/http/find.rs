@@ -111,7 +111,7 @@ impl Pool {
 
     /// A connection of its own, if its certificate is the session's.
     pub(super) fn take(&self, mut live: Live) -> Result<Live, Failure> {
-        self.check(live.certificate.take().as_deref())?;
+        self.check(live.about.certificate.take().as_deref())?;
         Ok(live)
     }
 
@@ -199,10 +199,7 @@ impl Pool {
                 answered,
             };
             match made.protocol.clone() {
-                Protocol::Http1 => Live::new(made)
-                    .await
-                    .map(Made::One)
-                    .map_err(|error| peer.broken(&error, false)),
+                Protocol::Http1 => Ok(Made::One(Live::new(made))),
                 Protocol::Http2(proven) => Multiplexed::new(made, proven)
                     .await
                     .map(Made::Many)

@@ -70,14 +70,14 @@ impl Kept {
         closes.in_a_row >= HABIT && closes.last.is_some_and(|last| last.elapsed() < HABIT_AGE)
     }
 
-    /// Keeps a connection whose exchange is over.
-    pub(super) fn put_back(&self, mut connection: Live) {
-        if connection.place.is_lost() || self.closes_silently() {
+    /// Keeps a connection that is new, or whose exchange is over; `None` if it did not outlive it.
+    pub(super) fn put_back(&self, connection: Option<Live>) {
+        if self.closes_silently() {
             return;
         }
-        if !connection.is_good() {
+        let Some(connection) = connection else {
             return self.note_close(Instant::now());
-        }
+        };
         let mut idle = self.lock_idle();
         if idle.len() + lock(&self.busy).len() < MAX_KEPT {
             idle.push(Idle {
@@ -102,7 +102,7 @@ impl Kept {
     pub(super) fn renew(&self, lost: impl Fn(Option<IpAddr>) -> bool) -> bool {
         let mut idle = lock(&self.idle);
         let before = idle.len();
-        idle.retain(|kept| !lost(kept.connection.place.local));
+        idle.retain(|kept| !lost(kept.connection.about.place.local));
         let mut found = idle.len() < before;
         drop(idle);
         for place in lock(&self.busy).iter().filter(|place| lost(place.local)) {

@@ -1,4 +1,4 @@
-//! One HTTP/1.1 connection, and where it stands in the network.
+//! One HTTP/1.1 connection, at rest or with an exchange, and where it stands in the network.
 
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -8,8 +8,9 @@ use std::task::{Context, Waker};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1::{self, Parts, SendRequest};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead as _, ReadBuf};
 
 use super::wire::{Observed, Progress, WireBody};
 use crate::connect::{Connection, Io, Login, Upstream};
@@ -42,15 +43,11 @@ impl Place {
     }
 }
 
-type Driven = http1::Connection<TokioIo<Observed<Box<dyn Io>>>, WireBody>;
+type Stream = TokioIo<Observed<Box<dyn Io>>>;
+type Driven = http1::Connection<Stream, WireBody>;
 
-/// A connection without a request in flight, or with just one. Dropping it closes it, whatever is under way.
-///
-/// It has no task of its own: whoever waits for the reply drives it, so that no reply is handed from task to task.
-pub(super) struct Live {
-    sender: SendRequest<WireBody>,
-    /// `None` once it is closed.
-    driven: Option<Box<Driven>>,
+/// What is known about a connection.
+pub(super) struct About {
     pub(super) progress: Arc<Progress>,
     pub(super) upstream: Option<Arc<Upstream>>,
     /// Who we are to the proxy, in each request (P-05).
@@ -60,31 +57,66 @@ pub(super) struct Live {
     pub(super) certificate: Option<Vec<u8>>,
 }
 
+/// A connection without a request in flight. hyper keeps some 26 KiB for each of its connections, so it has this one
+/// only while an exchange is under way.
+pub(super) struct Live {
+    stream: Stream,
+    pub(super) about: About,
+}
+
 impl Live {
-    pub(super) fn new(made: Connection) -> impl Future<Output = hyper::Result<Self>> {
+    pub(super) fn new(made: Connection) -> Self {
         let progress = Arc::new(Progress::default());
-        let io = TokioIo::new(Observed::new(made.stream, Arc::clone(&progress)));
+        let stream = Observed::new(made.stream, Arc::clone(&progress));
         let (upstream, login) = made.absolute_form.unzip();
-        let place = Place::new(made.local);
-        let certificate = made.certificate;
-        async move {
-            let (sender, driven) = http1::Builder::new()
-                .max_buf_size(BUFFER)
-                .handshake(io)
-                .await?;
-            Ok(Self {
-                sender,
-                driven: Some(Box::new(driven)),
-                progress,
-                login,
-                upstream: upstream.map(Arc::new),
-                place,
-                certificate,
-            })
+        let about = About {
+            progress,
+            login,
+            upstream: upstream.map(Arc::new),
+            place: Place::new(made.local),
+            certificate: made.certificate,
+        };
+        Self {
+            stream: TokioIo::new(stream),
+            about,
         }
     }
 
-    /// Begins a request. The reply comes while [`Self::drive`] is called.
+    /// Makes it ready for an exchange.
+    pub(super) async fn begin(self) -> hyper::Result<Exchanging> {
+        let (sender, driven) = http1::Builder::new()
+            .max_buf_size(BUFFER)
+            .handshake(self.stream)
+            .await?;
+        Ok(Exchanging {
+            sender,
+            driven: Some(Box::new(driven)),
+            about: self.about,
+        })
+    }
+
+    /// Whether it can take a request: nothing came that nobody asked for, and no end (T-31). Never waits.
+    pub(super) fn is_good(&mut self) -> bool {
+        let mut byte = [0];
+        let mut unasked = ReadBuf::new(&mut byte);
+        Pin::new(self.stream.inner_mut())
+            .poll_read(&mut Context::from_waker(Waker::noop()), &mut unasked)
+            .is_pending()
+    }
+}
+
+/// A connection with one request. Dropping it closes it, whatever is under way.
+///
+/// It has no task of its own: whoever waits for the reply drives it, so that no reply is handed from task to task.
+pub(super) struct Exchanging {
+    sender: SendRequest<WireBody>,
+    /// `None` once it is closed.
+    driven: Option<Box<Driven>>,
+    pub(super) about: About,
+}
+
+impl Exchanging {
+    /// Begins the request. The reply comes while [`Self::drive`] is called.
     pub(super) fn send(
         &mut self,
         request: Request<WireBody>,
@@ -102,9 +134,15 @@ impl Live {
         }
     }
 
-    /// Whether it can take a request: nothing came that nobody asked for, and no end (T-31). Never waits.
-    pub(super) fn is_good(&mut self) -> bool {
+    /// Takes the connection back once the exchange is over, if it can take another one. Never waits.
+    pub(super) fn rest(mut self) -> Option<Live> {
         self.drive(&mut Context::from_waker(Waker::noop()));
-        self.driven.is_some() && self.sender.is_ready()
+        let driven = self.driven.filter(|_| self.sender.is_ready())?;
+        let Parts { io, read_buf, .. } = driven.into_parts();
+        let mut live = Live {
+            stream: io,
+            about: self.about,
+        };
+        (read_buf.is_empty() && live.is_good()).then_some(live)
     }
 }

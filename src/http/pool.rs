@@ -17,7 +17,7 @@ use super::error::Peer;
 use super::find::Found;
 use super::identity::Identity;
 use super::kept::Kept;
-use super::live::Live;
+use super::live::About;
 use super::multiplex::Multiplexed;
 use super::reply::PooledBody;
 use super::sharing::{Group, Made, Want};
@@ -276,7 +276,7 @@ impl Pool {
             match (made, &pool.group) {
                 (Made::One(live), _) => {
                     if let Ok(live) = pool.take(live) {
-                        pool.kept.put_back(live);
+                        pool.kept.put_back(Some(live));
                     }
                 }
                 (Made::Many(connection), Some(group)) => group.add(&connection),
@@ -301,13 +301,13 @@ impl Pool {
     }
 
     /// The request, and what it says to the proxy about us.
-    pub(super) fn request(&self, body: Bytes, live: &Live) -> (Request<WireBody>, Sent) {
-        let login = live.login.as_ref();
+    pub(super) fn request(&self, body: Bytes, about: &About) -> (Request<WireBody>, Sent) {
+        let login = about.login.as_ref();
         let authorized = login.map(|login| login.authorize("POST", self.target.absolute(), &body));
         let (authorization, sent) = authorized.unwrap_or((None, Sent::Nothing));
         let length = body.len();
-        let body = WireBody::new(body, Arc::clone(&live.progress));
-        let mut request = self.target.request(body, length, live.upstream.is_some());
+        let body = WireBody::new(body, Arc::clone(&about.progress));
+        let mut request = self.target.request(body, length, about.upstream.is_some());
         self.add_cookies(&mut request);
         if let Some(authorization) = authorization {
             request
