@@ -125,7 +125,8 @@ impl SessionClient {
                 repeated,
             });
             let response = service.oneshot(outgoing).await?;
-            collect(&pool, response).await
+            // Boxed, since what an exchange mostly waits for is the reply's head.
+            Box::pin(collect(&pool, response)).await
         }
     }
 

@@ -66,9 +66,9 @@ impl Target {
         } else {
             self.origin.clone()
         };
-        let mut headers = self.headers.clone();
-        headers.insert(header::CONTENT_LENGTH, length.into());
-        *request.headers_mut() = headers;
+        *request.headers_mut() = self.headers.clone();
+        let length = HeaderValue::from(length);
+        request.headers_mut().insert(header::CONTENT_LENGTH, length);
         request
     }
 }
@@ -77,8 +77,7 @@ impl Target {
 fn headers(url: &Url) -> HeaderMap {
     let host = HeaderValue::from_str(&url[Position::BeforeHost..Position::AfterPort])
         .unwrap_or_else(|_| HeaderValue::from_static(""));
-    // Room for Content-Length, Cookie and Proxy-Authorization, so that a clone does not grow.
-    let mut headers = HeaderMap::with_capacity(12);
+    let mut headers = HeaderMap::with_capacity(7);
     headers.insert(header::HOST, host);
     for (name, value) in [
         (header::CONTENT_TYPE, "text/xml; charset=utf-8"),
@@ -89,6 +88,7 @@ fn headers(url: &Url) -> HeaderMap {
             header::USER_AGENT,
             concat!("xbosh/", env!("CARGO_PKG_VERSION")),
         ),
+        (header::CONTENT_LENGTH, "0"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
