@@ -44,16 +44,11 @@ impl Proven {
 impl Connector {
     /// The same way out, where managers are offered HTTP/2 beside HTTP/1.1 (B-07). Proxies are not.
     #[must_use]
-    pub fn offering_http2(&self) -> Self {
-        let mut shared = (*self.shared).clone();
-        if let Ok(tls) = &shared.tls {
-            let mut tls = (**tls).clone();
-            tls.alpn_protocols = OFFER.map(<[u8]>::to_vec).to_vec();
-            shared.tls = Ok(Arc::new(tls));
+    pub fn offering_http2(mut self) -> Self {
+        if let Ok(tls) = &mut Arc::make_mut(&mut self.shared).tls {
+            Arc::make_mut(tls).alpn_protocols = OFFER.map(<[u8]>::to_vec).to_vec();
         }
-        Self {
-            shared: Arc::new(shared),
-        }
+        self
     }
 
     /// Whose name the manager's certificate must bear.

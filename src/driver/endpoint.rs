@@ -109,8 +109,9 @@ fn in_words(routes: &[Route]) -> String {
 
 /// The ways to the managers of one domain.
 pub(crate) struct Ways {
-    /// For hosts that the domain or the configuration vouches for.
     connector: Connector,
+    /// For hosts that the domain or the configuration vouches for.
+    name: CertificateName,
     vouched: Vec<Url>,
 }
 
@@ -124,16 +125,21 @@ impl Ways {
         from: Source,
     ) -> Self {
         Self {
-            connector: connector.named(from.names(domain)),
+            connector: connector.clone(),
+            name: from.names(domain),
             vouched,
         }
     }
 
-    /// The way to an address: only a host that is vouched for may show the XMPP domain's certificate (D-08, D-13).
+    /// The way to an address, for one session: only a host that is vouched for may show the XMPP domain's certificate
+    /// (D-08, D-13).
     pub(crate) fn to(&self, url: &Url) -> Connector {
         let known = |vouched: &Url| vouched.host() == url.host();
-        if self.vouched.iter().any(known) {
+        if url.scheme() == "http" {
+            // Certificates and tickets take room.
             self.connector.clone()
+        } else if self.vouched.iter().any(known) {
+            self.connector.named(self.name.clone())
         } else {
             self.connector.named(CertificateName::Host)
         }
