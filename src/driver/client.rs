@@ -1,6 +1,7 @@
 //! The local socket of one client, TCP or Unix, and who is at its other end.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -211,10 +212,12 @@ impl Client {
         if self.tls.as_ref().is_some_and(|tls| tls.is_ready()) {
             return Ok(());
         }
-        match &self.socket {
-            Socket::Tcp(stream) => stream.readable().await,
-            Socket::Unix(stream) => stream.readable().await,
-        }
+        // One task waits for a client, so there is no need for a list of who does.
+        poll_fn(|cx| match &self.socket {
+            Socket::Tcp(stream) => stream.poll_read_ready(cx),
+            Socket::Unix(stream) => stream.poll_read_ready(cx),
+        })
+        .await
     }
 
     /// Waits until [`Self::try_write`] is worth a try; may be wrong. Dropping it loses nothing.
@@ -222,10 +225,11 @@ impl Client {
     /// # Errors
     /// The socket is broken.
     pub(super) async fn writable(&self) -> io::Result<()> {
-        match &self.socket {
-            Socket::Tcp(stream) => stream.writable().await,
-            Socket::Unix(stream) => stream.writable().await,
-        }
+        poll_fn(|cx| match &self.socket {
+            Socket::Tcp(stream) => stream.poll_write_ready(cx),
+            Socket::Unix(stream) => stream.poll_write_ready(cx),
+        })
+        .await
     }
 
     /// Reads what is there; 0 is the end.
@@ -346,7 +350,7 @@ mod tests {
             let count = ours.try_read(&mut buffer).unwrap();
             assert_eq!(&buffer[..count], text.as_bytes());
             let mut ready = std::pin::pin!(ours.readable());
-            let polled = std::future::poll_fn(|cx| Poll::Ready(ready.as_mut().poll(cx))).await;
+            let polled = poll_fn(|cx| Poll::Ready(ready.as_mut().poll(cx))).await;
             assert!(polled.is_pending(), "behind {text:?}");
         }
         // As much as there is room for: there may be more.

@@ -78,7 +78,6 @@ pub(super) fn serve(
     let seat = shared.board.seat(peer.to_string(), clock::now());
     let connection = Box::new(Connection {
         bridge,
-        changes,
         client: Some(client),
         peer,
         shared,
@@ -104,7 +103,7 @@ pub(super) fn serve(
         flying: Vec::new(),
         ticket: None,
     });
-    connection.run(stop)
+    connection.run(changes, stop)
 }
 
 /// 64 bits from the operating system. Without them nothing is safe to start, so the task ends.
@@ -140,8 +139,6 @@ struct Connection {
     input_closed: bool,
     /// Where clients come in that resume this stream.
     door: Option<mpsc::UnboundedReceiver<Attachment>>,
-    /// Sleep and changes of the network.
-    changes: Changes,
     /// The client was handed to the stream that it resumes, unless it comes back here.
     given: Option<oneshot::Receiver<Returned>>,
     /// Long polls were cut on the way.
@@ -169,8 +166,11 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(mut self: Box<Self>, mut stop: watch::Receiver<bool>) {
+    async fn run(mut self: Box<Self>, changes: Changes, stop: watch::Receiver<bool>) {
         let mut linger_until = None;
+        // Kept, since a future made for each round would join and leave a list that all connections share.
+        let mut told_to_stop = pin!(told_to_stop(stop));
+        let mut change = pin!(next_change(changes));
         let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
         let mut armed: Option<Instant> = None;
         let mut stopping = false;
@@ -208,14 +208,11 @@ impl Connection {
             let writing = !self.output_closed && self.has_output();
             tokio::select! {
                 biased;
-                changed = stop.changed(), if !stopping => {
-                    // A dropped sender means that the sidecar is gone: stop as well.
-                    if changed.is_err() || *stop.borrow() {
-                        stopping = true;
-                        let now = clock::now();
-                        linger_until = linger_until.map(|until| until.min(now + LINGER_STOPPING));
-                        self.bridge.shutdown(now);
-                    }
+                () = told_to_stop.as_mut(), if !stopping => {
+                    stopping = true;
+                    let now = clock::now();
+                    linger_until = linger_until.map(|until| until.min(now + LINGER_STOPPING));
+                    self.bridge.shutdown(now);
                 }
                 Some((key, result)) = self.running.next(), if !self.running.is_empty() => {
                     self.on_finished(key, result);
@@ -232,7 +229,10 @@ impl Connection {
                 }
                 ready = writable(self.client.as_ref()), if writing => self.write(ready),
                 ready = readable(self.client.as_ref()), if reading => self.read(ready),
-                change = self.changes.next() => self.on_change(change),
+                (happened, changes) = change.as_mut() => {
+                    change.set(next_change(changes));
+                    self.on_change(happened);
+                }
                 Some(attachment) = next(&mut self.door) => self.on_attachment(attachment),
                 back = returned(&mut self.given), if self.given.is_some() => self.on_returned(back),
                 () = timer.as_mut(), if timeout.is_some() => {
@@ -641,6 +641,17 @@ pub(crate) fn plain(url: &url::Url) -> String {
     let _ = url.set_password(None);
     let _ = url.set_username("");
     url.to_string()
+}
+
+async fn told_to_stop(mut stop: watch::Receiver<bool>) {
+    // A dropped sender means that the sidecar is gone: stop as well.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// The next change, and what the others are waited for with.
+async fn next_change(mut changes: Changes) -> (Change, Changes) {
+    let change = changes.next().await;
+    (change, changes)
 }
 
 async fn found(resolving: &mut Option<Resolving>) -> Result<Resolved, (FaultReason, String)> {
