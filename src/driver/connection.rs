@@ -1,6 +1,8 @@
 //! One task per client: reads, writes, exchanges and one timer in a single `select!`.
 
 mod alarm;
+mod events;
+mod exchanges;
 mod handover;
 mod options;
 mod secure;
@@ -10,7 +12,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::{AbortHandle, Abortable, Aborted, FutureExt as _};
+use futures_util::future::{AbortHandle, Aborted};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -22,14 +24,14 @@ use self::secure::{Choosing, Turning, chosen};
 use self::socket::{readable, writable};
 use super::client::{Client, Peer};
 use super::clock;
-use super::endpoint::{Endpoints, Resolved, redirect_target};
-use super::pace::{Pace, Ticket, TooMany, Visitor};
+use super::endpoint::{Endpoints, Resolved};
+use super::pace::{Pace, Ticket};
 use super::resume::{Attachment, Registry, Returned};
 use super::told::Told;
 use super::watch::{Change, Changes, Watch};
-use crate::bosh::{Failure, HttpReply, Request, RequestKey};
-use crate::bridge::{self, Bridge, SmId};
-use crate::http::{ExchangeRequest, SessionClient};
+use crate::bosh::{Failure, HttpReply, RequestKey};
+use crate::bridge::{Bridge, SmId};
+use crate::http::SessionClient;
 use crate::local_tls::LocalTls;
 use crate::status::{Board, Seat};
 use crate::stream::error::FaultReason;
@@ -291,295 +293,6 @@ impl Connection {
         stream.tls = self.bridge.is_secure();
         stream.direct_tls = self.bridge.is_secure_from_the_start();
         (stream.stanzas_up, stream.stanzas_down) = (up, down);
-    }
-
-    /// An answer came, brought about by the oldest request that is newer; without one, by the request itself,
-    /// unless it was held: then it took much longer than the way does.
-    fn note_round_trip(&mut self, key: RequestKey, now: Instant) {
-        let newer = self.flying.iter().filter(|(other, _)| other.rid > key.rid);
-        let newer = newer.min_by_key(|(other, _)| other.rid);
-        let own = self.flying.iter().find(|(other, _)| *other == key);
-        let held = self.bridge.round_trip().unwrap_or_default() * 4;
-        let time = match (newer, own) {
-            (Some((_, at)), _) => now.saturating_duration_since(*at),
-            (None, Some((_, at))) => now.saturating_duration_since(*at),
-            (None, None) => return,
-        };
-        if newer.is_some() || time <= held {
-            self.seat.facts().note_round_trip(time);
-        }
-    }
-
-    /// In which HTTP version the manager answers.
-    fn note_http(&mut self) {
-        let version = self.manager.as_ref().and_then(|m| m.client.http_version());
-        let mut facts = self.seat.facts();
-        if facts.stream.http.as_deref() != version {
-            facts.stream.http = version.map(str::to_owned);
-        }
-    }
-
-    fn start_and_abort(&mut self) {
-        while let Some(key) = self.bridge.poll_abort() {
-            if let Some(at) = self.aborts.iter().position(|(known, _)| *known == key) {
-                self.aborts.swap_remove(at).1.abort();
-            }
-        }
-        while let Some(request) = self.bridge.poll_request(clock::now()) {
-            self.start(request);
-        }
-    }
-
-    fn on_event(&mut self, event: bridge::Event) {
-        match event {
-            bridge::Event::Resolve { domain } => self.on_resolve(&domain),
-            bridge::Event::Elsewhere(fault) => self.on_elsewhere(&fault.to_string()),
-            bridge::Event::Redirect { status, location } => self.on_redirect(status, &location),
-            bridge::Event::Tls { received } => self.turn(received),
-            bridge::Event::Bound => {
-                if let (Some(domain), Some(tls)) = (self.bridge.domain(), &self.shared.local_tls) {
-                    tls.used(domain);
-                }
-                if let Some(ticket) = &mut self.ticket {
-                    ticket.bound(clock::now());
-                }
-                tracing::info!(client = %self.peer, domain = self.bridge.domain(), "client is online");
-                // The one of the beginning may be too old: a password takes time to type.
-                self.warm();
-            }
-            bridge::Event::Filtered(removed) => {
-                let what = crate::stream::features::why(&removed);
-                if let Some(domain) = self.bridge.domain()
-                    && self.shared.told.is_news(domain, &what)
-                {
-                    tracing::info!(domain, "not offered to clients: {what}");
-                }
-            }
-            bridge::Event::Resumable { id, user } => {
-                let (door, visitors) = mpsc::unbounded_channel();
-                self.door = Some(visitors);
-                self.shared.registry.add(id, self.owner(user), door);
-            }
-            bridge::Event::Resume { previd, h, user } => self.on_resume(previd, h, user),
-            bridge::Event::Over { id, remains } => {
-                self.shared.registry.remove(id, remains, clock::now());
-                self.close_door();
-            }
-            bridge::Event::Cut(limit) => {
-                tracing::info!(
-                    domain = self.bridge.domain(),
-                    seconds = limit.as_secs(),
-                    "something on the way cuts long polls: they are kept shorter from now on"
-                );
-                self.was_cut = true;
-                if let Some(manager) = &self.manager {
-                    self.shared.endpoints.habits().cut(&manager.way, limit);
-                }
-            }
-            bridge::Event::Moved { location } => {
-                if let Some(manager) = &self.manager
-                    && let Some(url) = redirect_target(&manager.resolved.url, None, &location)
-                    && let Some(domain) = self.bridge.domain()
-                {
-                    tracing::info!(domain, to = %plain(&url), "later sessions go elsewhere");
-                    self.shared.endpoints.moved(domain, url);
-                }
-            }
-            bridge::Event::Fault(fault) => {
-                let domain = self.bridge.domain();
-                if !self.bridge.was_opened()
-                    && let Some(domain) = domain
-                {
-                    self.shared.endpoints.not_moved(domain);
-                    if let Some(manager) = &self.manager
-                        && manager.resolved.discovered
-                    {
-                        self.shared.endpoints.avoid(&manager.resolved.url);
-                        self.shared.endpoints.forget(domain);
-                    }
-                }
-                self.seat.facts().note_error(&fault.to_string());
-                if fault.reason != FaultReason::Shutdown {
-                    self.seat.failed();
-                }
-                match fault.reason {
-                    FaultReason::Shutdown => {
-                        tracing::debug!(client = %self.peer, domain, "stream ended: {fault}")
-                    }
-                    _ => tracing::warn!(client = %self.peer, domain, "stream ended: {fault}"),
-                }
-            }
-        }
-    }
-
-    fn on_resolve(&mut self, domain: &str) {
-        let (shared, domain) = (Arc::clone(&self.shared), domain.to_owned());
-        let visitor = Visitor::new(&self.peer, self.bridge.header(), self.bridge.is_secure());
-        let turn = shared.pace.ask(&domain, visitor);
-        self.ticket
-            .get_or_insert_with(|| shared.pace.ticket(&domain))
-            .add(visitor);
-        self.resolving = Some(Box::pin(async move {
-            if let Err(TooMany) = turn.await {
-                return Err((FaultReason::TooManySessions, String::new()));
-            }
-            shared.endpoints.resolve(&domain).await
-        }));
-    }
-
-    fn on_resolved(&mut self, resolved: Result<Resolved, (FaultReason, String)>) {
-        if let (Some(ticket), Err((FaultReason::TooManySessions, _))) =
-            (&mut self.ticket, &resolved)
-        {
-            ticket.refused();
-        }
-        let answer = resolved.map(|resolved| {
-            let domain = self.bridge.domain().unwrap_or_default();
-            let endpoints = &self.shared.endpoints;
-            let way = format!("{domain} {}", resolved.url.authority());
-            let mut endpoint = resolved.endpoint.clone();
-            endpoint.bosh.wait = endpoints.habits().wait(&way, endpoint.bosh.wait);
-            endpoint.way = endpoints.habits().way(&way, endpoint.way);
-            if resolved.discovered {
-                tracing::debug!(domain, url = %plain(&resolved.url), "connection manager found");
-            }
-            let client = endpoints.client(&resolved.url, &resolved);
-            let mut facts = self.seat.facts();
-            facts.stream.url = Some(plain(&resolved.url));
-            facts.stream.way = Some(resolved.way());
-            drop(facts);
-            self.manager = Some(Manager {
-                client,
-                resolved,
-                way,
-            });
-            endpoint
-        });
-        self.bridge.handle_endpoint(answer, clock::now());
-    }
-
-    /// No session at this address: the domain has named another (D-06).
-    fn on_elsewhere(&mut self, why: &str) {
-        let Some(domain) = self.bridge.domain().map(str::to_owned) else {
-            return;
-        };
-        if let Some(manager) = self.manager.take() {
-            tracing::info!(client = %self.peer, domain, url = %plain(&manager.resolved.url), "trying another address: {why}");
-            self.shared.endpoints.avoid(&manager.resolved.url);
-        }
-        self.flying.clear();
-        for (_, running) in self.aborts.drain(..) {
-            running.abort();
-        }
-        self.on_resolve(&domain);
-    }
-
-    fn on_redirect(&mut self, status: Option<u16>, location: &str) {
-        let now = clock::now();
-        let Some(manager) = &mut self.manager else {
-            return;
-        };
-        match redirect_target(&manager.resolved.url, status, location) {
-            Some(url) => {
-                let (from, to) = (plain(&manager.resolved.url), plain(&url));
-                tracing::info!(client = %self.peer, %from, %to, "connection manager moved");
-                manager.client = self.shared.endpoints.client(&url, &manager.resolved);
-                manager.resolved.url = url;
-                self.bridge.handle_redirect(true, None, now);
-            }
-            None => self
-                .bridge
-                .handle_redirect(false, Some(location.to_owned()), now),
-        }
-    }
-
-    fn start(&mut self, request: Request) {
-        let Some(manager) = &self.manager else { return };
-        let key = request.key;
-        let mut facts = self.seat.facts();
-        facts.stream.exchanges += 1;
-        facts.stream.repeats += u64::from(key.attempt > 1);
-        drop(facts);
-        let (written, repeated) = (self.written_tx.clone(), self.written_tx.clone());
-        let exchange = manager.client.exchange(ExchangeRequest {
-            body: request.body,
-            fresh: request.fresh,
-            written: Box::new(move || {
-                // The receiver lives as long as this task.
-                let _ = written.send(Sent::Whole(key));
-            }),
-            repeated: Box::new(move || {
-                let _ = repeated.send(Sent::Again(key));
-            }),
-        });
-        let (handle, registration) = AbortHandle::new_pair();
-        self.aborts.push((key, handle));
-        let exchange = Abortable::new(exchange, registration);
-        self.running
-            .push(Box::pin(exchange.map(move |result| (key, result))));
-    }
-
-    /// Has a second connection opened ahead of need (T-37): what the client says next then leaves at once, in order,
-    /// and after the TLS tickets of its connection are acknowledged. A failure is met again by who needs it.
-    fn warm(&self) {
-        if let Some(manager) = &self.manager {
-            manager.client.warm();
-        }
-    }
-
-    fn on_sent(&mut self, sent: Sent) {
-        match sent {
-            Sent::Whole(key) => {
-                let now = clock::now();
-                self.flying.push((key, now));
-                self.bridge.handle_written(key, now);
-                // The way has just proved good: at the beginning, or after a connection was lost.
-                if !self.bridge.was_opened() || key.attempt > 1 {
-                    self.warm();
-                }
-            }
-            Sent::Again(key) => {
-                self.bridge.handle_repeated(key);
-                // It takes a connection that is opened now; the one beside it may be dead as well.
-                self.warm();
-            }
-        }
-    }
-
-    fn on_finished(
-        &mut self,
-        key: RequestKey,
-        result: Result<Result<HttpReply, Failure>, Aborted>,
-    ) {
-        self.aborts.retain(|(known, _)| *known != key);
-        // A reply implies that the request was written, whichever is seen first.
-        while let Ok(sent) = self.written_rx.try_recv() {
-            self.on_sent(sent);
-        }
-        let now = clock::now();
-        match result {
-            Ok(Ok(reply)) => {
-                if let Some(ticket) = &mut self.ticket
-                    && reply.status < 500
-                {
-                    ticket.answered();
-                }
-                self.bridge.handle_response(key, &reply, now);
-                self.note_round_trip(key, now);
-                self.note_http();
-            }
-            Ok(Err(failure)) => {
-                self.seat.facts().note_error(&failure.text);
-                tracing::debug!(client = %self.peer, domain = self.bridge.domain(), "exchange failed: {}", failure.text);
-                if !failure.sent && self.bridge.may_go_elsewhere() {
-                    self.bridge.go_elsewhere();
-                    return self.on_elsewhere(&failure.text);
-                }
-                self.bridge.handle_failure(key, failure, now);
-            }
-            Err(Aborted) => {}
-        }
-        self.flying.retain(|(known, _)| *known != key);
     }
 
     /// T-32: the machine slept, or its network changed: what is under way may be dead without knowing it.
