@@ -156,17 +156,19 @@ impl Document<'_> {
         );
         out.push_str("| figure | goal | measured | |\n|---|---:|---:|---|\n");
         for goal in self.goals() {
-            let met = match goal.met {
-                Some(true) => "met",
-                Some(false) => "**not met**",
-                None => "–",
-            };
             let Goal {
                 figure,
                 limit,
                 measured,
-                ..
+                met,
+                section,
             } = goal;
+            let met = match met {
+                Some(true) => "met".to_owned(),
+                Some(false) if section.is_empty() => "**not met**".to_owned(),
+                Some(false) => format!("**not met**, [why](profile.md#{section})"),
+                None => "–".to_owned(),
+            };
             // Writing to a string does not fail.
             let _ = writeln!(out, "| {figure} | {limit} | {measured} | {met} |");
         }

@@ -16,6 +16,8 @@ pub struct Goal {
     pub measured: String,
     /// Whether it is met; `None` if it was not measured.
     pub met: Option<bool>,
+    /// The section of `profile.md` that says where it goes; empty for what has none.
+    pub section: &'static str,
 }
 
 /// The figures of the program itself.
@@ -81,6 +83,17 @@ const ABSOLUTE: &[(Metric, Path, Limit)] = &[
     (Metric::Switches, Path::Https, Most(0.0)),
 ];
 
+/// Where the profile of a figure stands.
+const fn section(metric: Metric) -> &'static str {
+    match metric {
+        Metric::FirstLogin | Metric::Login => "a-login",
+        Metric::Ping | Metric::PingP99 | Metric::CpuPing => "a-ping",
+        Metric::Out | Metric::In | Metric::Echo | Metric::CpuOut | Metric::CpuIn => "many-messages",
+        Metric::Memory100 | Metric::Memory1000 | Metric::Resident100 => "memory",
+        Metric::CpuIdle | Metric::Switches => "rest",
+    }
+}
+
 /// All goals.
 #[must_use]
 pub fn goals(results: &Results, program: &Program) -> Vec<Goal> {
@@ -88,16 +101,23 @@ pub fn goals(results: &Results, program: &Program) -> Vec<Goal> {
     for &(metric, path, limit) in RATIOS {
         let spread = results.ratio(path, metric);
         let name = format!("{} over {path}, to the floor", metric.title());
-        goals.push(goal(name, limit, " × floor", spread, 2));
+        goals.push(goal(name, limit, " × floor", spread, 2, section(metric)));
     }
     for &(metric, path, limit) in ABSOLUTE {
         let spread = results.spread(path, Target::Xbosh, metric);
         let name = format!("{} over {path}", metric.title());
-        goals.push(goal(name, limit, "", spread, metric.digits()));
+        goals.push(goal(
+            name,
+            limit,
+            "",
+            spread,
+            metric.digits(),
+            section(metric),
+        ));
     }
     let starts = super::stats::Spread::of(&program.starts_ms);
     let name = "ready to accept after the start, ms".to_owned();
-    goals.push(goal(name, Most(20.0), "", starts, 1));
+    goals.push(goal(name, Most(20.0), "", starts, 1, ""));
     let size = program.stripped_mib;
     let size = size.and_then(|mib| super::stats::Spread::of(&[mib]));
     goals.push(goal(
@@ -106,6 +126,7 @@ pub fn goals(results: &Results, program: &Program) -> Vec<Goal> {
         "",
         size,
         1,
+        "",
     ));
     goals.extend(of_program(program));
     goals
@@ -130,18 +151,21 @@ fn of_program(program: &Program) -> [Goal; 3] {
                 format!("{}: {mib:.0} MiB, {ms:.1} ms/s", many.sessions)
             }),
             met: many.map(|many| many.sessions >= SESSIONS),
+            section: "memory",
         },
         Goal {
             figure: "growth while one stream carries 100 MB, KiB".to_owned(),
             limit: format!("≤ {GROWN_KIB}"),
             measured: long.map_or_else(none, |long| format!("{:.0}", long.grown_kib)),
             met: long.map(|long| long.bytes >= BYTES && long.grown_kib <= GROWN_KIB),
+            section: "memory",
         },
         Goal {
             figure: "CPU per message at the end of these, to the beginning".to_owned(),
             limit: "≤ 1.1".to_owned(),
             measured: long.map_or_else(none, |long| format!("{:.2}", long.cpu_ratio)),
             met: long.map(|long| long.cpu_ratio <= 1.1),
+            section: "many-messages",
         },
     ]
 }
@@ -152,6 +176,7 @@ fn goal(
     unit: &str,
     spread: Option<super::stats::Spread>,
     digits: usize,
+    section: &'static str,
 ) -> Goal {
     let (sign, value) = match limit {
         Most(value) => ('≤', value),
@@ -177,6 +202,7 @@ fn goal(
         limit: format!("{sign} {value}{unit}"),
         measured,
         met,
+        section,
     }
 }
 
