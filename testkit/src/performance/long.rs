@@ -13,8 +13,10 @@ const PARTS: usize = 20;
 pub struct Long {
     /// Bytes of stanzas that were sent.
     pub bytes: usize,
-    /// What the process grew by from the end of the first part to that of the last, in KiB.
+    /// What the process grew by from the end of the first fifth, when its queues have been full, to the end, in KiB.
     pub grown_kib: f64,
+    /// Resident memory of the process in the end, in MiB.
+    pub resident_mib: f64,
     /// Processor time of a message in the last parts, over that in the first.
     pub cpu_ratio: f64,
 }
@@ -55,7 +57,8 @@ async fn through(subject: &mut Subject, stage: &Stage, bytes: usize) -> Result<L
     let last = sum(&costs[PARTS - PARTS / 5..]);
     Ok(Long {
         bytes: one.len() * count * PARTS,
-        grown_kib: resident[PARTS - 1] - resident[0],
+        grown_kib: resident[PARTS - 1] - resident[PARTS / 5 - 1],
+        resident_mib: resident[PARTS - 1] / 1024.0,
         cpu_ratio: last / first,
     })
 }
