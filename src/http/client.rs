@@ -12,7 +12,7 @@ use tower::ServiceExt as _;
 use tower_http::decompression::{Decompression, DecompressionBody};
 
 use super::lock;
-use super::pool::{Outgoing, Pool, PoolService};
+use super::pool::{Pool, PoolService};
 use super::reply::PooledBody;
 use super::sharing::Sharing;
 use super::target::Target;
@@ -112,19 +112,7 @@ impl SessionClient {
     ) -> impl Future<Output = Result<HttpReply, Failure>> + Send + 'static {
         let Self { pool, service } = self.clone();
         async move {
-            let ExchangeRequest {
-                body,
-                fresh,
-                written,
-                repeated,
-            } = request;
-            let outgoing = Request::new(Outgoing {
-                body,
-                fresh,
-                written,
-                repeated,
-            });
-            let response = service.oneshot(outgoing).await?;
+            let response = service.oneshot(Request::new(request)).await?;
             // Boxed, since what an exchange mostly waits for is the reply's head.
             Box::pin(collect(&pool, response)).await
         }

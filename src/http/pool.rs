@@ -12,6 +12,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::attempt::{Broken, attempt};
+use super::client::ExchangeRequest;
 use super::cookies::Jar;
 use super::error::Peer;
 use super::find::Found;
@@ -23,18 +24,10 @@ use super::reply::PooledBody;
 use super::sharing::{Group, Made, Want};
 use super::target::Target;
 use super::turn::Turns;
-use super::wire::{OnWritten, WireBody};
+use super::wire::WireBody;
 use super::{lock, stream};
 use crate::bosh::failure::Failure;
 use crate::connect::{Connector, Round, Sent, Upstream};
-
-/// One request as the pool takes it.
-pub(super) struct Outgoing {
-    pub(super) body: Bytes,
-    pub(super) fresh: bool,
-    pub(super) written: OnWritten,
-    pub(super) repeated: OnWritten,
-}
 
 /// Connections and cookies of one session.
 pub(super) struct Pool {
@@ -107,7 +100,7 @@ impl Pool {
     /// resets the stream.
     pub(super) async fn send(
         self: Arc<Self>,
-        mut outgoing: Outgoing,
+        mut outgoing: ExchangeRequest,
     ) -> Result<Response<PooledBody>, Failure> {
         let mut round = Round::default();
         loop {
@@ -127,7 +120,7 @@ impl Pool {
             }
             // The same rid and bytes once more: the manager never saw them (P-06), so this is no second copy.
             response.into_body().drain().await;
-            outgoing = Outgoing {
+            outgoing = ExchangeRequest {
                 body,
                 fresh: false,
                 written: Box::new(|| {}),
@@ -138,9 +131,9 @@ impl Pool {
 
     async fn send_once(
         self: &Arc<Self>,
-        outgoing: Outgoing,
+        outgoing: ExchangeRequest,
     ) -> Result<Response<PooledBody>, Failure> {
-        let Outgoing {
+        let ExchangeRequest {
             body,
             fresh,
             mut written,
@@ -340,7 +333,7 @@ impl Drop for Pool {
 #[derive(Clone)]
 pub(super) struct PoolService(pub(super) Arc<Pool>);
 
-impl tower::Service<Request<Outgoing>> for PoolService {
+impl tower::Service<Request<ExchangeRequest>> for PoolService {
     type Response = Response<PooledBody>;
     type Error = Failure;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Failure>> + Send>>;
@@ -349,7 +342,7 @@ impl tower::Service<Request<Outgoing>> for PoolService {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Outgoing>) -> Self::Future {
+    fn call(&mut self, request: Request<ExchangeRequest>) -> Self::Future {
         Box::pin(Arc::clone(&self.0).send(request.into_body()))
     }
 }
